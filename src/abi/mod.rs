@@ -1,0 +1,22 @@
+//! The faces: how programs reach the allocator.
+
+mod global;
+
+#[cfg(feature = "allocator-api2")]
+mod allocator;
+
+pub use global::SpanMalloc;
+
+/// Gives memory back to the system, now: what the calling thread's mcache and all depots hold goes
+/// to the spans, empty spans to the page heap, and all of its free pages to the system. Returns the
+/// bytes that went to the system by this call.
+///
+/// Other threads keep their magazines. Objects are untouched. Takes time in proportion to what there
+/// is to give back; needs no exclusive access, and other threads may allocate and free meanwhile.
+///
+/// ```
+/// let _ = spanmalloc::trim();
+/// ```
+pub fn trim() -> usize {
+    crate::runtime::trim()
+}

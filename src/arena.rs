@@ -1,0 +1,269 @@
+//! Arenas: the reserved address space, and the way from any address to its span.
+//!
+//! An arena is 64 MiB of address space at a multiple of 64 MiB, reserved without commit charge and
+//! committed from its start on as the heap grows. The table [`TABLE`] has an entry for each 64 MiB
+//! of a *window* of 16 TiB of address space, in which all arenas lie; an arena's record has the span
+//! of each of its pages. So address to span is two dependent loads, total over all addresses, and
+//! it never faults: neither touches the memory that the address points to.
+//!
+//! A huge object's mapping begins at a multiple of 64 MiB too; its entries of the table point to
+//! its span directly, tagged by [`HUGE_TAG`].
+//!
+//! The window is put around the first arena when that is reserved: the kernel places mappings from
+//! the top of the address space downwards, and all arenas lie close together. Arenas are asked for
+//! one after another, upwards, so that the order of their numbers is that of their addresses unless
+//! something else is in the way.
+//!
+//! Invariants:
+//!
+//! 1. An entry of the table, once set to an arena, never changes; arenas are never unmapped.
+//! 2. The span entry of a page is not null exactly while a live span has the page.
+//! 3. Every pointer handed out derives from the reservation it lies in.
+
+#![allow(unsafe_code)]
+
+use core::cell::UnsafeCell;
+use core::ptr::{self, NonNull};
+
+use crate::base::PAGE_BYTES;
+use crate::mspan::MSpan;
+use crate::pages::{ARENA_PAGES, ArenaPages};
+use crate::sync::atomic::{
+    AtomicPtr, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use crate::{meta, sys};
+
+/// Bytes of an arena's address space; its start is a multiple of it. As in Go on 64-bit systems.
+pub(crate) const ARENA_BYTES: usize = ARENA_PAGES as usize * PAGE_BYTES;
+/// Arenas' worth of address space in the window: 16 TiB, four times what [`crate::mheap`] can hold.
+/// The table takes 8 bytes for each, of which only touched pages cost memory.
+const WINDOW_ARENAS: usize = 1 << 18;
+/// Part of the window that lies below the first arena: a quarter.
+const WINDOW_BELOW: usize = WINDOW_ARENAS / 4;
+/// How far below the kernel's first choice the first arena is asked for, so that arenas can follow
+/// upwards: 256 GiB.
+const FIRST_ARENA_BELOW: usize = 256 << 30;
+/// Places tried, one arena's size apart, before the kernel chooses.
+const PLACES_TRIED: usize = 32;
+/// Smallest arena made when address space is short: 1 MiB.
+const MIN_BYTES: usize = 1 << 20;
+/// Tag of a table entry that points to the span of a huge object.
+const HUGE_TAG: usize = 1;
+
+const _: () = assert!(ARENA_BYTES == 64 << 20);
+
+/// What lies at each 64 MiB of the window: null, an [`Arena`], or a tagged [`MSpan`].
+/// **Written by who reserved the address space, read by anyone; atomic.**
+static TABLE: [AtomicPtr<Arena>; WINDOW_ARENAS] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; WINDOW_ARENAS];
+
+/// Number of the first 64 MiB of the window, plus one; zero before the first reservation. **Any
+/// thread; atomic.** Set once.
+static WINDOW: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the next arena is asked for. **Any thread; atomic**: a hint.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// The record of an arena. All-zero bytes are valid but for `base`.
+pub(crate) struct Arena {
+    /// First byte of the reservation. **Fixed after init.**
+    base: NonNull<u8>,
+    /// Number of the arena in order of creation. **Fixed after init.**
+    pub(crate) id: u32,
+    /// Pages reserved; fewer than [`ARENA_PAGES`] if address space was short. **Fixed after init.**
+    pub(crate) limit_pages: u32,
+    /// Which pages are free. **Under the `mheap::HEAP` lock.**
+    pages: UnsafeCell<Committed>,
+    /// The live span of each page. **Written by who holds the pages, read by anyone; atomic.**
+    spans: [AtomicPtr<MSpan>; ARENA_PAGES as usize],
+}
+
+/// The part of an arena under the heap's lock.
+pub(crate) struct Committed {
+    /// Pages committed, from the first one on.
+    pub(crate) committed_pages: u32,
+    /// Which of them are free.
+    pub(crate) pages: ArenaPages,
+}
+
+// SAFETY: each field's doc says who may touch it.
+unsafe impl Sync for Arena {}
+
+/// What an address is.
+pub(crate) enum Place {
+    /// Outside all arenas and huge objects.
+    Foreign,
+    /// In an arena, but in no live span.
+    Free,
+    /// In this live span.
+    Live(&'static MSpan),
+}
+
+/// What lies at `address`, which may be anything. Two dependent loads; never faults.
+#[inline]
+pub(crate) fn place_of(address: usize) -> Place {
+    let Some(entry) = entry_of(address) else { return Place::Foreign };
+    // Acquire pairs with the Release of `Arena::reserve` and `set_huge`: the record is filled.
+    let found = entry.load(Acquire);
+    let Some(arena) = NonNull::new(found) else { return Place::Foreign };
+    if arena.addr().get() & HUGE_TAG != 0 {
+        let span = found.map_addr(|address| address & !HUGE_TAG).cast::<MSpan>();
+        // SAFETY: tagged entries point to span records, which live for ever.
+        return Place::Live(unsafe { &*span });
+    }
+    // SAFETY: untagged entries point to arena records, which live for ever.
+    let arena = unsafe { arena.as_ref() };
+    // Acquire pairs with the Release in `set_span`: the span's record is filled.
+    let span = arena.spans[(address / PAGE_BYTES) % ARENA_PAGES as usize].load(Acquire);
+    // SAFETY: entries of pages point to span records, which live for ever.
+    unsafe { span.as_ref() }.map_or(Place::Free, Place::Live)
+}
+
+/// The entry of the table for an address, if the window has it.
+#[inline]
+fn entry_of(address: usize) -> Option<&'static AtomicPtr<Arena>> {
+    // Relaxed: before the window is set every entry is null, so a late look at it finds nothing.
+    let first = WINDOW.load(Relaxed);
+    TABLE.get((address / ARENA_BYTES).wrapping_sub(first.wrapping_sub(1)))
+}
+
+/// Puts the window around `address`, if nobody has yet.
+fn set_window(address: usize) {
+    let first = (address / ARENA_BYTES).saturating_sub(WINDOW_BELOW);
+    // Relaxed: the number publishes nothing but itself. The first to set it wins.
+    let _ = WINDOW.compare_exchange(0, first + 1, Relaxed, Relaxed);
+}
+
+impl Arena {
+    /// Reserves address space for an arena and makes its record: 64 MiB, or less if the address
+    /// space is limited, but at least `pages_min` pages. None of it is committed.
+    pub(crate) fn reserve(id: u32, pages_min: u32) -> Option<&'static Self> {
+        let mut bytes = ARENA_BYTES;
+        let base = loop {
+            match reserve_aligned(bytes) {
+                Some(base) => break base,
+                None if bytes / 2 >= MIN_BYTES.max(pages_min as usize * PAGE_BYTES) => bytes /= 2,
+                None => return None,
+            }
+        };
+        set_window(base.addr().get());
+        let (Some(entry), Some(record)) = (entry_of(base.addr().get()), meta::alloc::<Self>()) else {
+            // SAFETY: reserved just now, and nobody else knows it.
+            unsafe { sys::unmap(base, bytes) };
+            return None;
+        };
+        // SAFETY: the record is fresh zeroed memory of the right size and alignment, so its other
+        // fields are valid, and nobody else knows it.
+        unsafe {
+            let arena = record.as_ptr();
+            (&raw mut (*arena).base).write(base);
+            (&raw mut (*arena).id).write(id);
+            (&raw mut (*arena).limit_pages).write((bytes / PAGE_BYTES) as u32);
+        }
+        // Release pairs with the Acquire in `place_of`.
+        entry.store(record.as_ptr(), Release);
+        // SAFETY: filled, and lives for ever.
+        Some(unsafe { record.as_ref() })
+    }
+
+    /// The part under the heap's lock.
+    ///
+    /// # Safety
+    /// The caller holds the lock of `mheap::HEAP`, and lets no two results for one arena live at
+    /// the same time.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn committed(&self) -> &mut Committed {
+        // SAFETY: the caller's promise makes the reference unique.
+        unsafe { &mut *self.pages.get() }
+    }
+
+    /// First byte of a page.
+    pub(crate) fn page_start(&self, page: u32) -> NonNull<u8> {
+        debug_assert!(page <= self.limit_pages);
+        // SAFETY: pages are numbered below `limit_pages`, all inside the reservation.
+        unsafe { self.base.add(page as usize * PAGE_BYTES) }
+    }
+
+    /// The arena and page of an address inside a span that is not huge.
+    pub(crate) fn containing(address: *mut u8) -> Option<(&'static Self, u32)> {
+        let entry = entry_of(address.addr())?;
+        // Acquire pairs with the Release of `reserve`.
+        let arena = NonNull::new(entry.load(Acquire))?;
+        if arena.addr().get() & HUGE_TAG != 0 {
+            return None;
+        }
+        let page = (address.addr() / PAGE_BYTES) % ARENA_PAGES as usize;
+        // SAFETY: untagged entries point to arena records, which live for ever.
+        Some((unsafe { arena.as_ref() }, page as u32))
+    }
+
+    /// Makes `span` (or none) the live span of `count` pages from `first`, which the caller holds.
+    pub(crate) fn set_span(&self, first: u32, count: u32, span: Option<&'static MSpan>) {
+        let span = span.map_or(ptr::null_mut(), |span| ptr::from_ref(span).cast_mut());
+        for entry in &self.spans[first as usize..(first + count) as usize] {
+            // Release pairs with the Acquire in `place_of`.
+            entry.store(span, Release);
+        }
+    }
+}
+
+/// Reserves `bytes`, at most an arena's size, at a multiple of [`ARENA_BYTES`] in the window.
+fn reserve_aligned(bytes: usize) -> Option<NonNull<u8>> {
+    // Relaxed: a hint. Two threads with the same one get different places from the kernel.
+    let mut place = match NEXT.load(Relaxed) {
+        0 => first_place()?,
+        next => next,
+    };
+    for _ in 0..PLACES_TRIED {
+        if let Some(base) = sys::reserve_at(place, bytes) {
+            NEXT.store(place + ARENA_BYTES, Relaxed);
+            return Some(base);
+        }
+        place += ARENA_BYTES;
+    }
+    NEXT.store(place, Relaxed);
+    sys::reserve(bytes, ARENA_BYTES, false)
+}
+
+/// Where the first arena is asked for: below a place where the kernel puts mappings.
+fn first_place() -> Option<usize> {
+    let probe = sys::map(sys::page_bytes())?;
+    let address = probe.addr().get();
+    // SAFETY: mapped just now for this purpose.
+    unsafe { sys::unmap(probe, sys::page_bytes()) };
+    let below = FIRST_ARENA_BELOW.min(address / 2);
+    Some((address - below) & !(ARENA_BYTES - 1))
+}
+
+/// Reserves address space for a huge object, `bytes` long (whole system pages), at a multiple of
+/// `align` (at least [`ARENA_BYTES`]). Subject to the system's overcommit policy.
+pub(crate) fn reserve_huge(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    let base = sys::reserve(bytes, align, true)?;
+    set_window(base.addr().get());
+    let last = base.addr().get() + bytes - 1;
+    if entry_of(base.addr().get()).is_some() && entry_of(last).is_some() {
+        return Some(base);
+    }
+    // SAFETY: reserved just now, and nobody else knows it.
+    unsafe { sys::unmap(base, bytes) };
+    None
+}
+
+/// Makes `span` (or none) the huge object at all of `bytes` from `base`, which the caller holds.
+/// False, and nothing changed, if part of it lies outside the window.
+pub(crate) fn set_huge(base: usize, bytes: usize, span: Option<&'static MSpan>) -> bool {
+    if entry_of(base).is_none() || entry_of(base + bytes - 1).is_none() {
+        return false;
+    }
+    let tagged = span.map_or(ptr::null_mut(), |span| {
+        ptr::from_ref(span).cast_mut().map_addr(|address| address | HUGE_TAG).cast()
+    });
+    for part in 0..bytes.div_ceil(ARENA_BYTES) {
+        if let Some(entry) = entry_of(base + part * ARENA_BYTES) {
+            // Release pairs with the Acquire in `place_of`.
+            entry.store(tagged, Release);
+        }
+    }
+    true
+}

@@ -1,0 +1,232 @@
+//! Objects above the largest size class: pages of their own.
+//!
+//! *Large* objects are runs of pages from the page heap, exact to the page, each with a span record
+//! of class "none". *Huge* ones, of an arena's size or more, have a mapping of their own, so that
+//! they grow by `mremap` without a copy and go back to the system when freed.
+//!
+//! Growing in place needs the neighbouring pages free (large) or the address space behind (huge).
+//! Where that fails, a large object that grows to [`REMAP_FROM_BYTES`] or more moves to a mapping of
+//! its own, with one copy, and is never copied again.
+//!
+//! Complexity: O(log n) in the pages of the heap, and one store for each page of the object.
+
+#![allow(unsafe_code)]
+
+use core::ptr::{self, NonNull};
+
+use crate::arena::{self, ARENA_BYTES, Arena, Place, place_of};
+use crate::base::fatal::{Crime, fatal};
+use crate::base::size_class::SizeClass;
+use crate::base::{PAGE_BYTES, pages_for};
+use crate::mheap::{self, Run, run_cache, spans};
+use crate::mspan::MSpan;
+use crate::pages::ARENA_PAGES;
+use crate::sys;
+
+/// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
+/// cheaper than the system calls and page faults of a mapping each time.
+const REMAP_FROM_BYTES: usize = 16 << 20;
+
+/// Allocates pages for `size` bytes at a multiple of `align`. With `zeroed`, all bytes are zero,
+/// without a memset where the pages are fresh. Null if the system has no memory.
+pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    let pages = pages_for(size.max(1));
+    let align_pages = align.div_ceil(PAGE_BYTES);
+    let fits = pages < ARENA_PAGES as usize && align_pages <= ARENA_PAGES as usize;
+    let object = if fits {
+        alloc_run(pages as u32, align_pages as u32, zeroed)
+    } else {
+        alloc_huge(size, align)
+    };
+    object.map_or(ptr::null_mut(), NonNull::as_ptr)
+}
+
+fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
+    let record = spans::take_record()?;
+    let run = match align_pages {
+        1 => run_cache::take(pages),
+        _ => mheap::alloc_run(pages, align_pages),
+    };
+    let Some(run) = run else {
+        // SAFETY: records are valid at any time; this one is ours.
+        spans::put_record(unsafe { record.as_ref() });
+        return None;
+    };
+    let start = run.start();
+    if zeroed && !run.fresh {
+        // SAFETY: the run is ours, committed, and has that many bytes.
+        unsafe { start.write_bytes(0, pages as usize * PAGE_BYTES) };
+    }
+    // SAFETY: record and run are ours alone; the record is filled before anyone can find it.
+    let span = unsafe {
+        MSpan::init(record, start.as_ptr(), pages, SizeClass::NONE, 0);
+        record.as_ref()
+    };
+    run.arena.set_span(run.first, pages, Some(span));
+    Some(start)
+}
+
+/// A mapping of its own; its memory is zero.
+fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
+    let bytes = mapping_bytes(size)?;
+    let record = spans::take_record()?;
+    let base = arena::reserve_huge(bytes, align.max(ARENA_BYTES)).filter(|base| {
+        // SAFETY: reserved just now, whole system pages, ours alone.
+        let committed = unsafe { sys::commit(*base, bytes) };
+        if !committed {
+            // SAFETY: as above.
+            unsafe { sys::unmap(*base, bytes) };
+        }
+        committed
+    });
+    let Some(base) = base else {
+        // SAFETY: records are valid at any time; this one is ours.
+        spans::put_record(unsafe { record.as_ref() });
+        return None;
+    };
+    // SAFETY: whole system pages of a mapping of ours.
+    unsafe { sys::advise_huge_pages(base, bytes) };
+    // SAFETY: record and mapping are ours alone; the record is filled before anyone can find it.
+    let span = unsafe {
+        MSpan::init(record, base.as_ptr(), (bytes / PAGE_BYTES) as u32, SizeClass::NONE, 0);
+        record.as_ref()
+    };
+    span.set_huge();
+    arena::set_huge(base.addr().get(), bytes, Some(span));
+    Some(base)
+}
+
+/// Bytes of a mapping for `size` bytes: whole pages of the heap and of the system.
+fn mapping_bytes(size: usize) -> Option<usize> {
+    size.checked_next_multiple_of(sys::page_bytes().max(PAGE_BYTES))
+}
+
+/// The span of a large object. Aborts if `object` is not the start of one.
+fn live_object(object: *mut u8) -> &'static MSpan {
+    match place_of(object.addr()) {
+        Place::Live(span) if span.class() != SizeClass::NONE => fatal(Crime::WrongLayout, object.addr()),
+        Place::Live(span) if span.base() != object => fatal(Crime::InteriorPointer, object.addr()),
+        Place::Live(span) => span,
+        Place::Free => fatal(Crime::FreeMemory, object.addr()),
+        Place::Foreign => fatal(Crime::ForeignPointer, object.addr()),
+    }
+}
+
+/// Frees a large or huge object. Aborts if `object` is none.
+pub(crate) fn free(object: *mut u8) {
+    let span = live_object(object);
+    if !span.is_huge() {
+        spans::free_span(span);
+        return;
+    }
+    let bytes = span.bytes();
+    arena::set_huge(object.addr(), bytes, None);
+    spans::put_record(span);
+    if let Some(base) = NonNull::new(object) {
+        // SAFETY: the mapping of the object, which its owner gives up; no table refers to it.
+        unsafe { sys::unmap(base, bytes) };
+    }
+}
+
+/// Bytes that a large object can use.
+pub(crate) fn usable_bytes(object: *mut u8) -> usize {
+    live_object(object).bytes()
+}
+
+/// Changes the length of a large object to `size` (which is large too) without moving it. False, and
+/// nothing changed, if that is not possible.
+pub(crate) fn resize_in_place(object: *mut u8, size: usize) -> bool {
+    let span = live_object(object);
+    if span.is_huge() {
+        return resize_huge_in_place(span, size);
+    }
+    let old = span.pages();
+    let new = pages_for(size);
+    let Some((arena, first)) = Arena::containing(object) else { return false };
+    let run = Run { arena, first, count: old, fresh: false };
+    match new {
+        _ if new == old as usize => true,
+        _ if new < old as usize => {
+            let new = new as u32;
+            span.set_extent(object, new);
+            arena.set_span(first + new, old - new, None);
+            run_cache::put(Run { first: first + new, count: old - new, ..run });
+            true
+        }
+        _ if new < ARENA_PAGES as usize => {
+            let extra = new as u32 - old;
+            if !mheap::extend_run(&run, extra) {
+                return false;
+            }
+            arena.set_span(first + old, extra, Some(span));
+            span.set_extent(object, new as u32);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
+    let (Some(bytes), Some(base)) = (mapping_bytes(size), NonNull::new(span.base())) else {
+        return false;
+    };
+    let old = span.bytes();
+    if bytes == old {
+        return true;
+    }
+    if bytes < old {
+        let start = base.addr().get();
+        let entries_from = start + bytes.next_multiple_of(ARENA_BYTES);
+        if entries_from < start + old {
+            arena::set_huge(entries_from, start + old - entries_from, None);
+        }
+        span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
+        // SAFETY: the tail of the mapping, which the object's owner gives up.
+        unsafe { sys::unmap(base.add(bytes), old - bytes) };
+        return true;
+    }
+    // SAFETY: the object's own mapping, whose owner calls.
+    if !unsafe { sys::resize_in_place(base, old, bytes) } {
+        return false;
+    }
+    if !arena::set_huge(base.addr().get(), bytes, Some(span)) {
+        // SAFETY: the part just added, outside the window.
+        unsafe { sys::unmap(base.add(old), bytes - old) };
+        return false;
+    }
+    span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
+    true
+}
+
+/// Moves a huge object to a larger mapping, without copying; its new place. `None`, and nothing
+/// changed, if it is not huge or the system has no memory or address space.
+pub(crate) fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> {
+    let span = live_object(object);
+    if !span.is_huge() || size < REMAP_FROM_BYTES {
+        return None;
+    }
+    let (old, bytes) = (span.bytes(), mapping_bytes(size)?);
+    let from = NonNull::new(object)?;
+    let to = arena::reserve_huge(bytes, align.max(ARENA_BYTES))?;
+    // The old entries go first: once its pages have moved, anyone may get the address space.
+    arena::set_huge(object.addr(), old, None);
+    // SAFETY: the object's own mapping, whose owner calls, to a reservation of ours.
+    if !unsafe { sys::move_pages(from, old, to, bytes) } {
+        arena::set_huge(object.addr(), old, Some(span));
+        // SAFETY: reserved just now.
+        unsafe { sys::unmap(to, bytes) };
+        return None;
+    }
+    span.set_extent(to.as_ptr(), (bytes / PAGE_BYTES) as u32);
+    arena::set_huge(to.addr().get(), bytes, Some(span));
+    Some(to)
+}
+
+/// Allocates for an object that grows to `size` bytes and has to move: a mapping of its own if that
+/// spares further copies.
+pub(crate) fn alloc_for_growth(size: usize, align: usize) -> *mut u8 {
+    if size < REMAP_FROM_BYTES {
+        return alloc(size, align, false);
+    }
+    alloc_huge(size, align).map_or(ptr::null_mut(), NonNull::as_ptr)
+}

@@ -1,0 +1,106 @@
+//! A global memory allocator in the shape of the Go runtime's and TCMalloc's.
+//!
+//! ```
+//! #[global_allocator]
+//! static GLOBAL: spanmalloc::SpanMalloc = spanmalloc::SpanMalloc;
+//!
+//! fn main() {
+//!     let words: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+//!     assert_eq!(words[999], "999");
+//! }
+//! ```
+//!
+//! # The nouns
+//!
+//! * *size class*: one of 67 slot sizes from 8 bytes to 32 KiB; a request is rounded up to one.
+//! * *slot*, *object*: the memory of one request of up to 32 KiB.
+//! * *page*: 8 KiB, the unit of the page heap. *Span*: a run of pages cut into slots of one class.
+//! * *magazine*: a thread's stack of pointers to free objects of one class. *mcache*: all magazines
+//!   of a thread, and its current spans. *Batch*, *depot*: magazines on their way between threads.
+//! * *mcentral*: the spans of one class, shared by all threads, in shards by CPU.
+//! * *mheap*: all free pages. *Arena*: 64 MiB of reserved address space.
+//! * *tiny block*: 16 bytes that several objects of 1, 2 or 4 bytes share.
+//! * *large object*: pages of its own. *Huge object*: a mapping of its own, from 64 MiB on.
+//!
+//! # Life of an allocation
+//!
+//! 1. The Layout gives the class, from a table; a constant Layout gives a constant.
+//! 2. The thread's slot gives its mcache; the magazine of the class is popped. Done, nearly always.
+//! 3. Empty: free slots of the thread's current span refill half a magazine, without a lock.
+//! 4. That dry: one lock of mcentral brings a whole batch from the depot, or slots of the fullest
+//!    partial spans, the last of which becomes the current span.
+//! 5. None there: mheap makes a span of free pages, from the run cache, else first fit.
+//! 6. None there: the heap commits more of an arena, or reserves another.
+//!
+//! # Life of a free
+//!
+//! 1. The Layout gives the class. No look at the object, its span or any header.
+//! 2. The object is pushed to the magazine of the freeing thread, whoever allocated it. Done.
+//! 3. Full: the oldest half goes to the depot as a batch; if that is full too, object by object into
+//!    the bitmaps of their spans, each bit tested first.
+//! 4. A span whose last object comes back returns its pages to mheap.
+//! 5. Free pages beyond a bound go back to the system.
+//!
+//! # The floors
+//!
+//! Each file uses only floors above it in this list; the text of each says what holds there.
+//!
+//! `sys` the system, behind one contract · `base` size classes, the end of the process · `sync` the
+//! mutex, the lock order · `meta` memory for records · `shards` which shard a thread uses · `pages`
+//! which pages of an arena are free · `mspan`, `span_set` spans, their bitmaps and sets · `depot`
+//! full magazines · `arena` address space, address to span · `mheap` the page heap · `mcentral`
+//! spans and batches by class · `tiny` several objects in a block · `mcache` magazines · `large`
+//! objects of whole pages · `runtime` threads and fork · `malloc` the operations · `abi` the faces.
+//!
+//! # Errors, panics, safety
+//!
+//! Out of memory is null. Nothing panics. A caller's crime that is seen (a double free, a pointer
+//! that is not from here, a wrong Layout) ends the process with one sentence on standard error that
+//! names the crime and the address. All functions may be called from any thread at any time, also
+//! from destructors of thread-local values, and in the child of a `fork`.
+
+#![no_std]
+#![deny(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn, missing_docs)]
+#![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+
+// For the panic runtime that a shared library needs; nothing else of it is used.
+extern crate std;
+
+mod base;
+mod depot;
+mod mspan;
+mod pages;
+mod span_set;
+mod sync;
+
+#[cfg(not(loom))]
+mod abi;
+#[cfg(not(loom))]
+mod arena;
+#[cfg(not(loom))]
+mod large;
+#[cfg(not(loom))]
+mod malloc;
+#[cfg(not(loom))]
+mod mcache;
+#[cfg(not(loom))]
+mod mcentral;
+#[cfg(not(loom))]
+mod meta;
+#[cfg(not(loom))]
+mod mheap;
+#[cfg(not(loom))]
+mod runtime;
+#[cfg(not(loom))]
+mod shards;
+#[cfg(not(loom))]
+mod stats;
+mod sys;
+#[cfg(not(loom))]
+mod tiny;
+
+#[cfg(not(loom))]
+pub use abi::{SpanMalloc, trim};
+#[cfg(not(loom))]
+pub use stats::{Stats, stats};

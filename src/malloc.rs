@@ -1,0 +1,126 @@
+//! Allocate, free, resize: the operations that the faces in `abi` are made of.
+//!
+//! The fast paths come first and are whole; everything rare meets in one cold call each.
+
+#![allow(unsafe_code)]
+
+use core::ptr;
+
+use crate::base::size_class::{SizeClass, class_for};
+use crate::{large, runtime};
+
+/// Allocates `size` bytes at a multiple of `align`. Null if the system has no memory.
+#[inline]
+pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
+    let class = class_for(size, align);
+    let object = runtime::magazines().get(class).pop();
+    if object.is_null() {
+        return alloc_slow(class, size, align);
+    }
+    object
+}
+
+/// Frees an object that was allocated with this size and alignment.
+///
+/// # Safety
+/// * `object` was allocated here with the same `size` and `align`, or last resized to `size`.
+/// * It was not freed since, and nobody uses it any more.
+#[inline]
+pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
+    let class = class_for(size, align);
+    if !runtime::magazines().get(class).push(object) {
+        free_slow(class, object);
+    }
+}
+
+/// Allocates when the magazine is empty, the thread has no mcache, or the request is large.
+#[cold]
+#[inline(never)]
+fn alloc_slow(class: SizeClass, size: usize, align: usize) -> *mut u8 {
+    if class == SizeClass::NONE {
+        return large::alloc(size, align, false);
+    }
+    match runtime::mcache() {
+        Some(mcache) => mcache.refill(class),
+        None => runtime::alloc_detached(class),
+    }
+}
+
+/// Frees when the magazine is full, the thread has no mcache, or the object is large.
+#[cold]
+#[inline(never)]
+fn free_slow(class: SizeClass, object: *mut u8) {
+    if class == SizeClass::NONE {
+        return large::free(object);
+    }
+    match runtime::mcache() {
+        Some(mcache) => mcache.flush(class, object),
+        None => runtime::free_detached(class, object),
+    }
+}
+
+/// Allocates `size` zero bytes at a multiple of `align`. Null if the system has no memory. Fresh
+/// pages of large objects are zero without being touched.
+#[inline]
+pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+    if class_for(size, align) == SizeClass::NONE {
+        return large::alloc(size, align, true);
+    }
+    let object = alloc(size, align);
+    if !object.is_null() {
+        // SAFETY: the object is ours and has at least `size` bytes.
+        unsafe { ptr::write_bytes(object, 0, size) };
+    }
+    object
+}
+
+/// Changes the size of an object. It stays in place exactly if that can be had: within its size
+/// class, or where pages or address space behind a large object are free. Null, and the object is as
+/// before, if the system has no memory.
+///
+/// # Safety
+/// As for [`free`]; if the result is not null, the object is the result.
+#[inline]
+pub(crate) unsafe fn realloc(object: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8 {
+    let (old_class, new_class) = (class_for(size, align), class_for(new_size, align));
+    if old_class == new_class && old_class != SizeClass::NONE {
+        return object;
+    }
+    // SAFETY: the caller's contract.
+    unsafe { realloc_slow(object, size, align, new_size, new_class) }
+}
+
+/// # Safety
+/// As for [`realloc`].
+#[inline(never)]
+unsafe fn realloc_slow(
+    object: *mut u8,
+    size: usize,
+    align: usize,
+    new_size: usize,
+    new_class: SizeClass,
+) -> *mut u8 {
+    let both_large = new_class == SizeClass::NONE && class_for(size, align) == SizeClass::NONE;
+    if both_large {
+        if large::resize_in_place(object, new_size) {
+            return object;
+        }
+        if let Some(moved) = large::move_huge(object, new_size, align) {
+            return moved.as_ptr();
+        }
+    }
+    let moved = if both_large && new_size > size {
+        large::alloc_for_growth(new_size, align)
+    } else {
+        alloc(new_size, align)
+    };
+    if !moved.is_null() {
+        // SAFETY: two different objects, of at least `new_size` and `size` bytes; the caller's
+        // contract for the free.
+        unsafe {
+            ptr::copy_nonoverlapping(object, moved, size.min(new_size));
+            free(object, size, align);
+        }
+    }
+    moved
+}

@@ -1,0 +1,418 @@
+//! One thread's cache: a magazine of free objects for each class, and its current spans.
+//!
+//! A magazine is an array of pointers to free objects, outside the objects, and a pair {top, limit}.
+//! Slot 0 of each array holds null for ever, so "empty" is the popped value itself. A thread without
+//! an mcache has the address of [`EMPTY`] in its slot, whose magazines are empty and full at once:
+//! "first call in this thread", "magazine empty" and "request is large" are one cold call, and the
+//! fast paths test nothing else.
+//!
+//! * *pop*: `top = mag.top; object = *top;` if null, refill; `mag.top = top - 1`.
+//! * *push*: `top = mag.top;` if `*top` is the object, it is freed twice in a row; if `top` is the
+//!   limit, flush; `top[1] = object; mag.top = top + 1`.
+//!
+//! A free goes to the magazine of the thread that frees, whoever allocated. Surplus travels in
+//! batches of half a magazine, the oldest first; that is the whole protocol for remote frees.
+//!
+//! A magazine starts small and doubles with each refill or flush of its class, as long as the
+//! process has [`budget`] left, and shrinks to nothing again when a round of the thread's slow calls
+//! passes without one for that class.
+//!
+//! Invariants:
+//!
+//! 1. Only the owning thread touches an mcache, but for the words of [`PrivateSlots`], which anyone
+//!    may read under the span's home lock.
+//! 2. The slots from 1 to `top` of a magazine hold distinct, taken objects of its class.
+//! 3. `limit` is `capacity` slots above slot 0; both are zero slots if the class is not in use.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod budget;
+
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+use crate::base::fatal::{Crime, fatal};
+use crate::base::size_class::{CLASSES, MAGAZINES, SizeClass};
+use crate::depot::BatchRef;
+use crate::mspan::PrivateSlots;
+use crate::{mcentral, meta, tiny};
+
+/// A free object, or null in slot 0.
+type Slot = Cell<*mut u8>;
+
+/// Objects that a magazine may hold when its class comes into use.
+const CAPACITY_AT_FIRST: usize = 8;
+/// Slow calls of a thread between two looks for magazines that have gone idle.
+const SLOW_CALLS_A_ROUND: u32 = 1024;
+
+/// A stack of free objects of one class. **Owner only.**
+#[repr(C)]
+pub(crate) struct Magazine {
+    /// The newest object, or slot 0.
+    top: Cell<NonNull<Slot>>,
+    /// The last slot in use.
+    limit: Cell<NonNull<Slot>>,
+}
+
+/// A slot 0 that all unused magazines share. Never written.
+static NULL_SLOT: SharedSlot = SharedSlot(Cell::new(ptr::null_mut()));
+
+struct SharedSlot(Slot);
+
+// SAFETY: nobody writes the slot: `push` sees top at the limit, `pop` only reads.
+unsafe impl Sync for SharedSlot {}
+
+/// The part of an mcache that the fast paths read.
+#[repr(C, align(64))]
+pub(crate) struct Magazines([Magazine; MAGAZINES]);
+
+// SAFETY: the statics of this type are never written; see `Magazine::pop` and `push`, which reach
+// the slow calls without a write when a magazine is unused.
+unsafe impl Sync for Magazines {}
+
+/// What a thread has before its first slow call.
+pub(crate) static EMPTY: Magazines = Magazines::UNUSED;
+/// What a thread has after its mcache was detached: it gets none again.
+pub(crate) static DETACHED: Magazines = Magazines::UNUSED;
+
+impl Magazines {
+    const UNUSED: Self = Self([const { Magazine::UNUSED }; MAGAZINES]);
+
+    /// The magazine of a class.
+    #[inline(always)] // Part of the fast path.
+    pub(crate) fn get(&self, class: SizeClass) -> &Magazine {
+        // SAFETY: a class is below `MAGAZINES`, the length of the array.
+        unsafe { self.0.get_unchecked(class.index()) }
+    }
+}
+
+impl Magazine {
+    const UNUSED: Self = Self { top: Cell::new(Self::NULL), limit: Cell::new(Self::NULL) };
+    const NULL: NonNull<Slot> = NonNull::from_ref(&NULL_SLOT.0);
+
+    /// Takes the newest object; null if there is none.
+    #[inline(always)] // The fast path itself.
+    pub(crate) fn pop(&self) -> *mut u8 {
+        let top = self.top.get();
+        // SAFETY: `top` points to a slot of this magazine (Invariant 2) or to a slot 0.
+        let object = unsafe { top.as_ref() }.get();
+        if !object.is_null() {
+            // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
+            self.top.set(unsafe { top.sub(1) });
+        }
+        object
+    }
+
+    /// Leaves an object. False if the magazine is full. Aborts if the object is the newest already.
+    #[inline(always)] // The fast path itself.
+    pub(crate) fn push(&self, object: *mut u8) -> bool {
+        let top = self.top.get();
+        // SAFETY: as in `pop`.
+        if unsafe { top.as_ref() }.get() == object {
+            fatal(Crime::DoubleFree, object.addr());
+        }
+        if top == self.limit.get() {
+            return false;
+        }
+        // SAFETY: `top` is below `limit`, a slot of this magazine.
+        let next = unsafe { top.add(1) };
+        // SAFETY: as above.
+        unsafe { next.as_ref() }.set(object);
+        self.top.set(next);
+        true
+    }
+}
+
+/// Index of slot 0 of each magazine in [`MCache::slots`], and the number of all slots.
+const SLOT_ZERO: [usize; MAGAZINES + 1] = {
+    let mut starts = [0; MAGAZINES + 1];
+    let mut class = 0;
+    while class < MAGAZINES {
+        let slots = if class == 0 { 0 } else { SizeClass::new(class).magazine_max() + 1 };
+        starts[class + 1] = starts[class] + slots;
+        class += 1;
+    }
+    starts
+};
+
+/// One thread's cache. A record of about 40 KiB, of which a thread touches the parts of the classes
+/// that it uses.
+#[repr(C, align(64))]
+pub(crate) struct MCache {
+    magazines: Magazines,
+    /// Slots that each magazine may use: `limit` less slot 0.
+    capacity: [Cell<u16>; MAGAZINES],
+    /// Which classes had a slow call in this round.
+    active: [Cell<bool>; MAGAZINES],
+    /// Slow calls of this round.
+    slow_calls: Cell<u32>,
+    /// A batch record for the next flush.
+    spare: Cell<Option<BatchRef>>,
+    /// Next free mcache. **Under the `runtime::REGISTRY` lock.**
+    pub(crate) next_free: Cell<Option<NonNull<MCache>>>,
+    /// The current span of each span class.
+    current: [PrivateSlots; CLASSES + 1],
+    slots: [Slot; SLOT_ZERO[MAGAZINES]],
+}
+
+impl MCache {
+    /// A fresh mcache. `None` if the system has no memory.
+    pub(crate) fn new() -> Option<NonNull<Self>> {
+        let record = meta::alloc::<Self>()?;
+        // SAFETY: the record is zeroed memory of the right size, and ours. Zero bytes are valid for
+        // all fields but the magazines', which are written here.
+        unsafe {
+            for index in 0..MAGAZINES {
+                (&raw mut (*record.as_ptr()).magazines.0[index]).write(Magazine::UNUSED);
+            }
+        }
+        Some(record)
+    }
+
+    /// One object of `class`, when its magazine is empty. Null if the system has no memory.
+    pub(crate) fn refill(&self, class: SizeClass) -> *mut u8 {
+        self.note_slow_call(class);
+        self.grow(class);
+        let wanted = (self.capacity_of(class) / 2).max(1);
+        let filled = if class.is_tiny() {
+            self.refill_tiny(class, wanted)
+        } else {
+            self.refill_slots(class, wanted)
+        };
+        self.magazines.get(class).top.set(self.slot(class, filled));
+        self.magazines.get(class).pop()
+    }
+
+    /// Fills the empty magazine with up to `wanted` objects, lowest on top; their number.
+    fn refill_slots(&self, class: SizeClass, wanted: usize) -> usize {
+        let private = &self.current[class.index()];
+        let slots = self.slots_of(class);
+        let mut at = wanted;
+        let mut put = |object| {
+            slots[at].set(object);
+            at -= 1;
+        };
+        let mut taken = 0;
+        if let Some(span) = private.span() {
+            taken = mcentral::take_private(span, private, class.geometry(), wanted, &mut put);
+        }
+        if taken == 0 {
+            if let Some(filled) = self.refill_from_depot(class) {
+                return filled;
+            }
+            taken = mcentral::take(class, private, wanted, &mut put);
+        }
+        if taken < wanted {
+            // SAFETY: both ranges are slots of this magazine: `taken` from above `at`, moved down
+            // to slot 1.
+            unsafe {
+                let from = slots.as_ptr().add(wanted - taken + 1);
+                ptr::copy(from, slots.as_ptr().add(1).cast_mut(), taken);
+            }
+        }
+        taken
+    }
+
+    /// Fills the empty magazine with a batch from the depot; its length.
+    fn refill_from_depot(&self, class: SizeClass) -> Option<usize> {
+        let mut spare = self.spare.take();
+        let Some(mut batch) = mcentral::take_batch(class, &mut spare) else {
+            self.spare.set(spare);
+            return None;
+        };
+        let objects = batch.get().objects();
+        let len = objects.len();
+        if self.capacity_of(class) < len {
+            // A class that exchanges batches has the traffic for a magazine that holds one.
+            self.resize(class, class.magazine_max().min(len * 2), true);
+        }
+        for (slot, object) in self.slots_of(class)[1..].iter().zip(objects) {
+            slot.set(*object);
+        }
+        self.spare.set(Some(batch)); // The depot took the old one in exchange.
+        Some(len)
+    }
+
+    /// Fills the empty magazine of a tiny class; the number of objects.
+    fn refill_tiny(&self, class: SizeClass, wanted: usize) -> usize {
+        if let Some(filled) = self.refill_from_depot(class) {
+            return filled;
+        }
+        let private = &self.current[SizeClass::TINY_BLOCKS.index()];
+        let slots = &self.slots_of(class)[1..=self.capacity_of(class)];
+        tiny::carve(class, private, slots, wanted)
+    }
+
+    /// Takes back an object of `class`, when its magazine is full.
+    pub(crate) fn flush(&self, class: SizeClass, object: *mut u8) {
+        self.note_slow_call(class);
+        if !self.grow(class) {
+            self.flush_oldest(class, (self.capacity_of(class) / 2).max(1));
+        }
+        self.magazines.get(class).push(object);
+    }
+
+    /// Moves the `count` oldest objects out: as a batch into the depot, else to their spans.
+    fn flush_oldest(&self, class: SizeClass, count: usize) {
+        let len = self.len(class);
+        let slots = self.slots_of(class);
+        // SAFETY: `count` is at most `len`, and slots are the cells of plain pointers that only this
+        // thread touches, and nobody during the borrow.
+        let oldest = unsafe { core::slice::from_raw_parts(slots[1].as_ptr(), count) };
+        if !self.flush_to_depot(class, oldest) {
+            mcentral::put(class, oldest);
+        }
+        // SAFETY: slots of this magazine; the ranges may overlap.
+        unsafe { ptr::copy(slots[1 + count].as_ptr(), slots[1].as_ptr(), len - count) };
+        self.magazines.get(class).top.set(self.slot(class, len - count));
+    }
+
+    /// Leaves objects as a batch in the depot; false if it is full. A batch is at least half of what
+    /// the class can have: smaller ones are not worth their place.
+    fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8]) -> bool {
+        if objects.len() < class.magazine_max() / 4 || !mcentral::has_room_for_batch(class) {
+            return false;
+        }
+        let Some(mut batch) = self.spare.take().or_else(new_batch) else { return false };
+        batch.get().fill(objects);
+        match mcentral::put_batch(class, batch) {
+            Ok(spare) => {
+                self.spare.set(spare);
+                true
+            }
+            Err(batch) => {
+                self.spare.set(Some(batch));
+                false
+            }
+        }
+    }
+
+    /// Gives everything back: all objects to their spans, all current spans to their shards.
+    pub(crate) fn flush_all(&self) {
+        for index in 1..MAGAZINES {
+            self.flush_class(SizeClass::new(index));
+        }
+    }
+
+    /// Empties the magazine of a class and makes it unused, and puts its current span back.
+    fn flush_class(&self, class: SizeClass) {
+        let len = self.len(class);
+        if len > 0 {
+            let slots = self.slots_of(class);
+            // SAFETY: as in `flush_oldest`.
+            mcentral::put(class, unsafe { core::slice::from_raw_parts(slots[1].as_ptr(), len) });
+        }
+        self.resize(class, 0, true);
+        let magazine = self.magazines.get(class);
+        magazine.top.set(Magazine::NULL);
+        magazine.limit.set(Magazine::NULL);
+        mcentral::put_back(class.span_class(), &self.current[class.span_class().index()]);
+    }
+
+    /// Counts a slow call of `class`; after a round of them, gives back what was idle in it.
+    fn note_slow_call(&self, class: SizeClass) {
+        self.active[class.index()].set(true);
+        let calls = self.slow_calls.get() + 1;
+        self.slow_calls.set(calls);
+        if calls >= SLOW_CALLS_A_ROUND {
+            self.slow_calls.set(0);
+            self.give_back_idle();
+        }
+    }
+
+    /// Gives back the magazines and current spans of classes without a slow call in this round. The
+    /// tiny classes share a current span, and go together.
+    #[cold]
+    fn give_back_idle(&self) {
+        let tiny_active = self.active[CLASSES..].iter().any(Cell::get);
+        for index in 1..MAGAZINES {
+            let class = SizeClass::new(index);
+            let active = self.active[index].replace(false) || (class.is_tiny() && tiny_active);
+            if !active && self.capacity_of(class) > 0 {
+                self.flush_class(class);
+            }
+        }
+    }
+
+    /// Brings a magazine into use, or doubles its capacity up to the class's most, as far as the
+    /// budget goes. False if it stays as it is.
+    fn grow(&self, class: SizeClass) -> bool {
+        let old = self.capacity_of(class);
+        let most = class.magazine_max();
+        if old == 0 {
+            self.magazines.get(class).top.set(self.slot(class, 0));
+            return self.resize(class, capacity_at_first(class), true);
+        }
+        old < most && self.resize(class, (old * 2).min(most), false)
+    }
+
+    /// Sets the capacity of a magazine and pays for it, or is paid. False, and nothing changed, if
+    /// the budget does not allow it and it is not `forced`.
+    fn resize(&self, class: SizeClass, capacity: usize, forced: bool) -> bool {
+        let paid_for = |capacity: usize| {
+            capacity.saturating_sub(capacity_at_first(class)) * class.object_bytes()
+        };
+        let (old, new) = (paid_for(self.capacity_of(class)), paid_for(capacity));
+        if new < old {
+            budget::give(old - new);
+        } else if forced {
+            budget::take_anyway(new - old);
+        } else if !budget::take(new - old) {
+            return false;
+        }
+        self.capacity[class.index()].set(capacity as u16);
+        self.magazines.get(class).limit.set(self.slot(class, capacity));
+        true
+    }
+
+    /// Bytes of the budget that this mcache holds.
+    pub(crate) fn budget_bytes(&self) -> usize {
+        let classes = (1..MAGAZINES).map(SizeClass::new);
+        let paid = classes.map(|class| {
+            let extra = self.capacity_of(class).saturating_sub(capacity_at_first(class));
+            extra * class.object_bytes()
+        });
+        paid.sum()
+    }
+
+    /// Objects that the magazine of a class may hold.
+    fn capacity_of(&self, class: SizeClass) -> usize {
+        usize::from(self.capacity[class.index()].get())
+    }
+
+    /// Objects in the magazine of a class.
+    fn len(&self, class: SizeClass) -> usize {
+        if self.capacity_of(class) == 0 {
+            return 0;
+        }
+        let top = self.magazines.get(class).top.get().addr().get();
+        (top - self.slot(class, 0).addr().get()) / size_of::<Slot>()
+    }
+
+    /// Slot 0 of a class and those above it.
+    fn slots_of(&self, class: SizeClass) -> &[Slot] {
+        &self.slots[SLOT_ZERO[class.index()]..SLOT_ZERO[class.index() + 1]]
+    }
+
+    /// One slot of a class.
+    fn slot(&self, class: SizeClass, index: usize) -> NonNull<Slot> {
+        let slots: &[Slot] = &self.slots;
+        debug_assert!(index < self.slots_of(class).len());
+        let first: NonNull<Slot> = NonNull::from(slots).cast();
+        // SAFETY: `index` is at most the class's largest capacity, so the slot is one of the class,
+        // inside the array; the pointer is made from the whole array.
+        unsafe { first.add(SLOT_ZERO[class.index()] + index) }
+    }
+}
+
+/// Objects that a magazine may hold when its class comes into use. A tiny block must fit.
+fn capacity_at_first(class: SizeClass) -> usize {
+    let objects = if class.is_tiny() { tiny::objects_a_block(class) } else { 0 };
+    CAPACITY_AT_FIRST.max(objects).min(class.magazine_max())
+}
+
+/// A fresh batch record. `None` if the system has no memory.
+fn new_batch() -> Option<BatchRef> {
+    // SAFETY: records are zeroed memory, a valid empty batch, live for ever, and this one is new.
+    meta::alloc().map(|record| unsafe { BatchRef::new(record) })
+}

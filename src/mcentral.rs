@@ -1,0 +1,402 @@
+//! The spans and full magazines of each size class, shared by all threads.
+//!
+//! A class has a shard for each CPU (bounded), each with its mutex, its span sets and its depot. A
+//! refill uses the shard of the CPU it runs on; a span remembers the shard it was made in, its
+//! *home*, and is freed to under the home's lock whoever frees. A shard without a partial span
+//! looks at the others' before it asks the page heap, so memory does not grow with the shards.
+//!
+//! Frees arrive in batches. They are sorted by nothing but their order: runs of objects of one span
+//! are handled together, and a lock is kept while the next run has the same home.
+//!
+//! Invariants:
+//!
+//! 1. A span is in a set of its home shard, checked out by one thread, or in neither and on its way
+//!    to the page heap.
+//! 2. No thread holds two locks of this floor, but for `fork` (and a second one that it only tries).
+//! 3. The page heap is asked, and given back to, without a lock of this floor.
+
+#![allow(unsafe_code)]
+
+use crate::arena::{Place, place_of};
+use crate::base::fatal::{Crime, fatal};
+use crate::base::size_class::{Geometry, MAGAZINES, SizeClass};
+use crate::depot::{BatchRef, Depot};
+use crate::mheap::spans;
+use crate::mspan::{Freed, MSpan, PrivateSlots};
+use crate::shards::{MAX_SHARDS, shard_count, shard_here};
+use crate::span_set::SpanSet;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// One shard of one class.
+#[repr(align(128))] // Two cache lines, as the prefetcher of x86-64 fetches pairs.
+struct Shard {
+    lock: Mutex<Spans>,
+    /// Partial spans. **Written under `lock`, read by anyone**: a hint whether to look here.
+    partial_hint: AtomicU32,
+    /// Full batches in the depot. **Written under `lock`, read by anyone**: a hint.
+    depot_hint: AtomicU32,
+}
+
+/// What a shard's lock guards.
+struct Spans {
+    set: SpanSet,
+    depot: Depot,
+}
+
+// SAFETY: the spans in the set are reached under the shard's lock.
+unsafe impl Send for Spans {}
+
+/// By shard, then class, so that a program with one busy CPU touches one row.
+static SHARDS: [[Shard; MAGAZINES]; MAX_SHARDS] = [const {
+    [const {
+        Shard {
+            lock: Mutex::new(Spans { set: SpanSet::new(), depot: Depot::new() }),
+            partial_hint: AtomicU32::new(0),
+            depot_hint: AtomicU32::new(0),
+        }
+    }; MAGAZINES]
+}; MAX_SHARDS];
+
+#[inline]
+fn shard_of(class: SizeClass, shard: usize) -> &'static Shard {
+    &SHARDS[shard % MAX_SHARDS][class.index()]
+}
+
+/// Takes up to `wanted` objects of the span class `class`; `take` gets each. Leaves the rest of the
+/// last span in `private`, the calling thread's half for the class. Zero only if the system has no
+/// memory.
+pub(crate) fn take(
+    class: SizeClass,
+    private: &PrivateSlots,
+    wanted: usize,
+    mut take: impl FnMut(*mut u8),
+) -> usize {
+    let here = shard_here();
+    let mut taken = 0;
+    let mut held = None;
+    if let Some(span) = private.span() {
+        let shard = shard_of(class, span.home());
+        let mut spans = shard.lock.lock();
+        // SAFETY: the home lock is held; the private half is dry, and ours.
+        if unsafe { span.sweep(private) } == 0 {
+            // SAFETY: as above.
+            unsafe { spans.retire(span, private, class.geometry()) };
+            held = (span.home() == here).then_some(spans);
+        } else {
+            drop(spans);
+            return take_private(span, private, class.geometry(), wanted, &mut take);
+        }
+    }
+    let shard = shard_of(class, here);
+    let mut spans = held.unwrap_or_else(|| shard.lock.lock());
+    taken += spans.take_partial(class.geometry(), private, wanted, &mut take);
+    shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+    drop(spans);
+    if taken == 0 && private.span().is_none() {
+        taken += take_elsewhere(class, here, private, wanted, &mut take);
+    }
+    if taken == 0 && private.span().is_none() {
+        let Some(span) = spans::alloc_span(class, here) else { return 0 };
+        private.adopt(span, class.geometry().slots as usize);
+    }
+    if let Some(span) = private.span() {
+        taken += take_private(span, private, class.geometry(), wanted - taken, &mut take);
+    }
+    taken
+}
+
+/// Looks at the other shards for a partial span, without waiting for their locks.
+#[cold]
+fn take_elsewhere(
+    class: SizeClass,
+    here: usize,
+    private: &PrivateSlots,
+    wanted: usize,
+    take: &mut impl FnMut(*mut u8),
+) -> usize {
+    let count = shard_count();
+    for step in 1..count {
+        let shard = shard_of(class, (here + step) % count);
+        // Relaxed: a wrong hint costs a look or a fresh span.
+        if shard.partial_hint.load(Relaxed) == 0 {
+            continue;
+        }
+        let Some(mut spans) = shard.lock.try_lock() else { continue };
+        let taken = spans.take_partial(class.geometry(), private, wanted, take);
+        shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+        if taken > 0 || private.span().is_some() {
+            return taken;
+        }
+    }
+    0
+}
+
+/// Takes up to `wanted` slots of the current span, without a lock.
+#[inline]
+pub(crate) fn take_private(
+    span: &'static MSpan,
+    private: &PrivateSlots,
+    geometry: &Geometry,
+    wanted: usize,
+    take: &mut impl FnMut(*mut u8),
+) -> usize {
+    private.take(wanted, |slot| take(span.slot_address(slot, geometry)))
+}
+
+impl Spans {
+    /// Takes slots of the fullest partial spans. A span with more free slots than are still wanted
+    /// is checked out to `private` instead, for the caller to take from without the lock.
+    fn take_partial(
+        &mut self,
+        geometry: &Geometry,
+        private: &PrivateSlots,
+        wanted: usize,
+        take: &mut impl FnMut(*mut u8),
+    ) -> usize {
+        let mut taken = 0;
+        while taken < wanted {
+            // SAFETY: `self` is reached through the shard's lock only, here and below; the spans of
+            // its set have it as their home.
+            let Some(span) = (unsafe { self.set.pop_fullest() }) else { break };
+            // SAFETY: as above.
+            let free = usize::from(unsafe { span.shared() }.free_slots);
+            if free > wanted - taken {
+                // SAFETY: as above; `private` has no span, so it is empty.
+                unsafe { span.sweep(private) };
+                private.set_span(span);
+                break;
+            }
+            // SAFETY: as above; the span is in no list now.
+            unsafe {
+                taken += span.take_slots(free, |slot| take(span.slot_address(slot, geometry)));
+                self.set.insert(span, geometry);
+            }
+        }
+        taken
+    }
+
+    /// Ends the check-out of a span. Returns true if all its slots are free; it is the caller's
+    /// then.
+    ///
+    /// # Safety
+    /// `span` is checked out to `private` by the calling thread, and `self` is its home.
+    unsafe fn retire(&mut self, span: &'static MSpan, private: &PrivateSlots, geometry: &Geometry) -> bool {
+        // SAFETY: the home lock is held, because `self` is reached through it only.
+        unsafe {
+            span.put_back(private);
+            !self.set.insert(span, geometry)
+        }
+    }
+}
+
+/// Puts the calling thread's current span back.
+pub(crate) fn put_back(class: SizeClass, private: &PrivateSlots) {
+    let Some(span) = private.span() else { return };
+    let shard = shard_of(class, span.home());
+    let mut spans = shard.lock.lock();
+    // SAFETY: the span is checked out to `private`, the calling thread's, and its home is locked.
+    let all_free = unsafe { spans.retire(span, private, class.geometry()) };
+    shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+    drop(spans);
+    if all_free {
+        spans::free_span(span);
+    }
+}
+
+/// Frees objects of `class` to their spans. Aborts on an object that is not a live one of `class`.
+pub(crate) fn put(class: SizeClass, objects: &[*mut u8]) {
+    let geometry = class.geometry();
+    let mut empty = None;
+    let mut rest = objects;
+    let mut next = rest.first().map(|object| live_span(*object, class));
+    while let Some(mut span) = next {
+        let home = span.home();
+        let shard = shard_of(class.span_class(), home);
+        let mut spans = shard.lock.lock();
+        loop {
+            // SAFETY: the home lock is held.
+            rest = unsafe { free_run_of_span(span, class, geometry, rest) };
+            // SAFETY: as above; `span` is in the home's set or checked out.
+            if unsafe { spans.set.update(span, geometry) } {
+                // SAFETY: the span is in no set, and nobody else's: it is ours.
+                unsafe { span.shared() }.next = empty.replace(core::ptr::NonNull::from(span));
+            }
+            next = rest.first().map(|object| live_span(*object, class));
+            match next {
+                Some(same_home) if same_home.home() == home => span = same_home,
+                _ => break,
+            }
+        }
+        shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+    }
+    while let Some(span) = empty {
+        // SAFETY: records live for ever, and the spans in this list are ours.
+        let span = unsafe { span.as_ref() };
+        // SAFETY: as above.
+        empty = unsafe { span.shared() }.next.take();
+        spans::free_span(span);
+    }
+}
+
+/// Frees the objects at the front of `objects` that lie in `span`; the others.
+///
+/// # Safety
+/// The caller holds the lock of the span's home.
+unsafe fn free_run_of_span<'a>(
+    span: &'static MSpan,
+    class: SizeClass,
+    geometry: &Geometry,
+    objects: &'a [*mut u8],
+) -> &'a [*mut u8] {
+    let base = span.base().addr();
+    let span_bytes = span.bytes();
+    let mut rest = objects;
+    while let Some((&object, others)) = rest.split_first() {
+        let offset = object.addr().wrapping_sub(base);
+        if offset >= span_bytes {
+            break;
+        }
+        if class.is_tiny() {
+            // SAFETY: the caller holds the home lock.
+            unsafe { free_tiny(span, class, geometry, object, offset) };
+        } else {
+            // SAFETY: as above.
+            unsafe { free_slot(span, geometry, object, offset) };
+        }
+        rest = others;
+    }
+    rest
+}
+
+/// # Safety
+/// The caller holds the lock of the span's home.
+#[inline]
+unsafe fn free_slot(span: &MSpan, geometry: &Geometry, object: *mut u8, offset: usize) {
+    let Some(slot) = span.slot_at(offset, geometry) else {
+        fatal(Crime::InteriorPointer, object.addr())
+    };
+    // SAFETY: the caller's promise.
+    if unsafe { span.free_slot(slot) } == Freed::Twice {
+        fatal(Crime::DoubleFree, object.addr());
+    }
+}
+
+/// Takes a tiny object out of its block, and frees the block with its last object.
+///
+/// # Safety
+/// The caller holds the lock of the span's home.
+unsafe fn free_tiny(span: &MSpan, class: SizeClass, geometry: &Geometry, object: *mut u8, offset: usize) {
+    let block_bytes = geometry.slot_bytes as usize;
+    let (block, within) = (offset / block_bytes, offset % block_bytes);
+    let mask = span.masks().and_then(|masks| masks.get(block));
+    let Some(mask) = mask.filter(|_| within % class.object_bytes() == 0) else {
+        fatal(Crime::InteriorPointer, object.addr())
+    };
+    // Relaxed: under the home lock; see the field's doc.
+    let live = mask.load(Relaxed);
+    if live & (1 << within) == 0 {
+        fatal(Crime::DoubleFree, object.addr());
+    }
+    let left = live & !(1 << within);
+    mask.store(left, Relaxed);
+    if left == 0 {
+        // SAFETY: the caller's promise. The block was taken, since an object of it was live.
+        unsafe { free_slot(span, geometry, object, offset - within) };
+    }
+}
+
+/// The span that an object of `class` lies in. Aborts if it lies in none of that class.
+#[inline]
+fn live_span(object: *mut u8, class: SizeClass) -> &'static MSpan {
+    match place_of(object.addr()) {
+        Place::Live(span) if span.class() == class.span_class() => span,
+        Place::Live(_) => fatal(Crime::WrongLayout, object.addr()),
+        Place::Free => fatal(Crime::FreeMemory, object.addr()),
+        Place::Foreign => fatal(Crime::ForeignPointer, object.addr()),
+    }
+}
+
+/// Takes a full batch of `class` from the depot of this CPU, leaving `spare` there.
+pub(crate) fn take_batch(class: SizeClass, spare: &mut Option<BatchRef>) -> Option<BatchRef> {
+    let shard = shard_of(class, shard_here());
+    // Relaxed: a wrong hint costs a look, or a batch left for later.
+    if shard.depot_hint.load(Relaxed) == 0 {
+        return None;
+    }
+    let mut spans = shard.lock.lock();
+    let batch = spans.depot.take(spare);
+    shard.depot_hint.store(spans.depot.full_batches(), Relaxed);
+    batch
+}
+
+/// Whether the depot of this CPU has room for a batch of `class`: a hint.
+pub(crate) fn has_room_for_batch(class: SizeClass) -> bool {
+    // Relaxed: a wrong hint costs a look, or frees objects to their spans.
+    shard_of(class, shard_here()).depot_hint.load(Relaxed) < crate::depot::capacity(class)
+}
+
+/// Leaves a full batch of `class` in the depot of this CPU, and takes an empty record from there.
+/// Gives the batch back if the depot is full.
+pub(crate) fn put_batch(class: SizeClass, batch: BatchRef) -> Result<Option<BatchRef>, BatchRef> {
+    let shard = shard_of(class, shard_here());
+    let mut spans = shard.lock.lock();
+    let result = spans.depot.put(batch, class);
+    shard.depot_hint.store(spans.depot.full_batches(), Relaxed);
+    result
+}
+
+/// Frees the objects of all depots to their spans. The records stay in the depots.
+pub(crate) fn drain_depots() {
+    for row in &SHARDS[..shard_count()] {
+        for (index, shard) in row.iter().enumerate() {
+            let mut spare = None;
+            loop {
+                let mut spans = shard.lock.lock();
+                let batch = spans.depot.take(&mut spare);
+                shard.depot_hint.store(spans.depot.full_batches(), Relaxed);
+                drop(spans);
+                let Some(mut full) = batch else { break };
+                put(SizeClass::new(index), full.get().objects());
+                spare = Some(full);
+            }
+            if let Some(spare) = spare {
+                shard.lock.lock().depot.put_empty(spare);
+            }
+        }
+    }
+}
+
+/// Objects of each class that lie in depots, and spans by set, for statistics.
+pub(crate) fn visit(mut each: impl FnMut(SizeClass, u32, u32)) {
+    for row in &SHARDS[..shard_count()] {
+        for (index, shard) in row.iter().enumerate() {
+            let spans = shard.lock.lock();
+            let (partial, full) = (spans.set.partial_spans(), spans.set.full_spans());
+            drop(spans);
+            each(SizeClass::new(index), partial, full);
+        }
+    }
+}
+
+/// For `fork`: all locks of this floor, in order.
+pub(crate) fn lock_for_fork() {
+    for row in &SHARDS[..shard_count()] {
+        for shard in row {
+            shard.lock.lock_for_fork();
+        }
+    }
+}
+
+/// For `fork`: gives all locks of this floor back.
+///
+/// # Safety
+/// As for [`Mutex::unlock_after_fork`].
+pub(crate) unsafe fn unlock_after_fork() {
+    for row in &SHARDS[..shard_count()] {
+        for shard in row {
+            // SAFETY: the caller's contract.
+            unsafe { shard.lock.unlock_after_fork() };
+        }
+    }
+}

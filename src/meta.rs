@@ -1,0 +1,89 @@
+//! Memory for the allocator's own records, never from the heap that it serves.
+//!
+//! Records (spans, mcaches, arenas, batches) are carved one after another from zeroed mappings of
+//! [`CHUNK_BYTES`] and never go back to the system; who frees a record keeps it in a list of its
+//! own kind, so a record's address is a record of that kind for ever. A stale pointer to one
+//! therefore never faults.
+//!
+//! Records and objects never share a page, so no overflow of an object reaches a record without
+//! crossing unmapped space.
+
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sys;
+
+/// Bytes mapped at a time. Untouched pages cost no memory; a power of two and at least one page of
+/// any system.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The part of the newest chunk that is still unused.
+struct Rest {
+    start: Option<NonNull<u8>>,
+    bytes: usize,
+}
+
+// SAFETY: the unused part of a mapping belongs to nobody, whichever thread looks at it.
+unsafe impl Send for Rest {}
+
+static RECORDS: Mutex<Rest> = Mutex::new(Rest { start: None, bytes: 0 });
+
+/// Bytes handed out for records so far. **Any thread; atomic**, a counter.
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Memory for one `T`, all bytes zero, at the alignment of `T` and never given back.
+///
+/// `None` if the system has no memory. Constant time but for the system call of a new chunk.
+pub(crate) fn alloc<T>() -> Option<NonNull<T>> {
+    const { assert!(align_of::<T>() <= 4096) };
+    let bytes = size_of::<T>();
+    let memory = if bytes > CHUNK_BYTES / 4 { sys::map(bytes)? } else { carve(bytes, align_of::<T>())? };
+    BYTES.fetch_add(bytes, Relaxed);
+    Some(memory.cast())
+}
+
+/// Bytes handed out for records.
+pub(crate) fn record_bytes() -> usize {
+    BYTES.load(Relaxed)
+}
+
+fn carve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    let mut rest = RECORDS.lock();
+    if let Some(found) = rest.take(bytes, align) {
+        return Some(found);
+    }
+    let chunk = sys::map(CHUNK_BYTES)?;
+    *rest = Rest { start: Some(chunk), bytes: CHUNK_BYTES };
+    rest.take(bytes, align)
+}
+
+impl Rest {
+    fn take(&mut self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let start = self.start?;
+        let padding = start.addr().get().wrapping_neg() & (align - 1);
+        if padding + bytes > self.bytes {
+            return None;
+        }
+        // SAFETY: both offsets are within the chunk, as just compared.
+        let (found, next) = unsafe { (start.add(padding), start.add(padding + bytes)) };
+        *self = Self { start: Some(next), bytes: self.bytes - padding - bytes };
+        Some(found)
+    }
+}
+
+/// For `fork`: the lock of this floor.
+pub(crate) fn lock_for_fork() {
+    RECORDS.lock_for_fork();
+}
+
+/// For `fork`: gives the lock of this floor back.
+///
+/// # Safety
+/// As for [`Mutex::unlock_after_fork`].
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: the caller's contract.
+    unsafe { RECORDS.unlock_after_fork() };
+}

@@ -1,0 +1,270 @@
+//! The page heap: which pages of all arenas are free, and how the heap grows.
+//!
+//! A request is for a run of pages. Small runs first look into the run cache of this CPU's shard
+//! ([`run_cache`]); else the heap's lock is taken and the first arena, in order, that has a run as
+//! long gives its lowest one (address-ordered first fit: low addresses stay dense, high ones drain
+//! and can be released). Finding it is O(log n) through the tree of maxima in [`RunIndex`] and the
+//! summaries in [`ArenaPages`]; runs never cross arenas. Free runs coalesce because they are bits.
+//!
+//! Invariants:
+//!
+//! 1. A page is free in its arena's bitmap, in a run cache, or held by one span.
+//! 2. `index` has the longest free run of each arena.
+//! 3. `dirty_pages` is the number of free pages, over all arenas, that are still backed by memory.
+//!
+//! The lock is never held across a release of pages to the system: they are taken out, released,
+//! and put back. It is held across commits, which are rare and must not race.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod run_cache;
+mod release;
+pub(crate) mod spans;
+
+pub(crate) use release::{release_all, release_excess};
+
+use core::ptr::NonNull;
+
+use crate::arena::{ARENA_BYTES, Arena};
+use crate::base::PAGE_BYTES;
+use crate::pages::{ARENA_PAGES, CHUNK_PAGES, MAX_ARENAS, RunIndex, Taken};
+use crate::sync::{Guard, Mutex};
+use crate::sys;
+
+/// A run of pages that belongs to its holder.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) arena: &'static Arena,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    /// Whether all its pages read as zero.
+    pub(crate) fresh: bool,
+}
+
+impl Run {
+    /// First byte of the run.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.arena.page_start(self.first)
+    }
+}
+
+/// Pages beyond which the heap asks for transparent huge pages as it grows. The first arena goes
+/// without: a huge page for a few kilobytes would be most of a small program's memory.
+const HUGE_PAGES_FROM: u32 = ARENA_PAGES;
+
+/// All arenas, under the heap's lock.
+pub(crate) struct Heap {
+    arenas: [Option<&'static Arena>; MAX_ARENAS],
+    count: u32,
+    index: RunIndex,
+    /// Free pages backed by memory.
+    dirty_pages: usize,
+    /// Free pages.
+    free_pages: usize,
+    committed_pages: usize,
+    reserved_pages: usize,
+}
+
+static HEAP: Mutex<Heap> = Mutex::new(Heap {
+    arenas: [None; MAX_ARENAS],
+    count: 0,
+    index: RunIndex::new(),
+    dirty_pages: 0,
+    free_pages: 0,
+    committed_pages: 0,
+    reserved_pages: 0,
+});
+
+/// Page counts of the heap, for statistics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pages {
+    pub(crate) reserved: usize,
+    pub(crate) committed: usize,
+    pub(crate) free: usize,
+    pub(crate) dirty: usize,
+}
+
+/// The heap's counters.
+pub(crate) fn pages() -> Pages {
+    let heap = HEAP.lock();
+    Pages {
+        reserved: heap.reserved_pages,
+        committed: heap.committed_pages,
+        free: heap.free_pages,
+        dirty: heap.dirty_pages,
+    }
+}
+
+/// Takes `count` pages (below [`ARENA_PAGES`]) whose start is a multiple of `align_pages` (a power
+/// of two, at most [`ARENA_PAGES`]). `None` if the system has no memory.
+pub(crate) fn alloc_run(count: u32, align_pages: u32) -> Option<Run> {
+    let mut heap = HEAP.lock();
+    heap.alloc(count, align_pages).or_else(|| {
+        heap.grow(count, align_pages)?;
+        heap.alloc(count, align_pages)
+    })
+}
+
+/// Gives a run back. May release free pages to the system, if too many are dirty.
+pub(crate) fn free_run(run: Run) {
+    let mut heap = HEAP.lock();
+    heap.free(run.arena, run.first, run.count, false);
+    release_excess(heap);
+}
+
+/// Takes the `extra` pages right behind a run, if they are free or can be committed.
+pub(crate) fn extend_run(run: &Run, extra: u32) -> bool {
+    let end = run.first + run.count;
+    if end + extra > run.arena.limit_pages {
+        return false;
+    }
+    let mut heap = HEAP.lock();
+    // SAFETY: the lock is held.
+    let committed = unsafe { run.arena.committed() };
+    let missing = (end + extra).saturating_sub(committed.committed_pages);
+    if missing > 0 {
+        let free = committed.committed_pages - end;
+        let in_the_way = committed.pages.trailing_free(committed.committed_pages) < free;
+        if in_the_way || !heap.commit(run.arena, missing) {
+            return false;
+        }
+    }
+    // SAFETY: the lock is held, and the first reference is not used any more.
+    let taken = unsafe { run.arena.committed() }.pages.alloc_at(end, extra);
+    taken.is_some_and(|taken| {
+        heap.took(run.arena, taken);
+        true
+    })
+}
+
+impl Heap {
+    fn alloc(&mut self, count: u32, align_pages: u32) -> Option<Run> {
+        // A run of `count + align - 1` pages surely has an aligned one of `count` in it.
+        let id = self.index.first_fit(count + align_pages - 1);
+        let id = match id {
+            None if align_pages > 1 => self.index.first_fit(count)?,
+            id => id?,
+        };
+        let arena = self.arenas[id]?;
+        // SAFETY: `self` is reached through the lock only.
+        let pages = &mut unsafe { arena.committed() }.pages;
+        let taken = if align_pages == 1 {
+            pages.alloc(count)?
+        } else {
+            pages.alloc_aligned(count, align_pages)?
+        };
+        self.took(arena, taken);
+        Some(Run { arena, first: taken.first, count, fresh: taken.released == count })
+    }
+
+    /// Accounts for pages just taken from an arena.
+    fn took(&mut self, arena: &'static Arena, taken: Taken) {
+        self.free_pages -= taken.count as usize;
+        self.dirty_pages -= (taken.count - taken.released) as usize;
+        self.reindex(arena);
+    }
+
+    fn reindex(&mut self, arena: &'static Arena) {
+        // SAFETY: `self` is reached through the lock only.
+        let max_run = unsafe { arena.committed() }.pages.max_run();
+        self.index.set(arena.id as usize, max_run);
+    }
+
+    fn free(&mut self, arena: &'static Arena, first: u32, count: u32, released: bool) {
+        // SAFETY: `self` is reached through the lock only.
+        unsafe { arena.committed() }.pages.free(first, count, released);
+        self.free_pages += count as usize;
+        if !released {
+            self.dirty_pages += count as usize;
+        }
+        self.reindex(arena);
+    }
+
+    /// Commits pages, so that a run of `count` pages at a multiple of `align_pages` is free.
+    fn grow(&mut self, count: u32, align_pages: u32) -> Option<()> {
+        let needed = count + align_pages - 1;
+        if needed > ARENA_PAGES && align_pages > 1 && count <= ARENA_PAGES {
+            // An arena begins at a multiple of any such alignment.
+            return self.grow_by_arena(count, count);
+        }
+        if let Some(arena) = self.count.checked_sub(1).and_then(|last| self.arenas[last as usize]) {
+            // SAFETY: `self` is reached through the lock only.
+            let committed = unsafe { arena.committed() };
+            let tail = committed.pages.trailing_free(committed.committed_pages);
+            let missing = needed.saturating_sub(tail);
+            if committed.committed_pages + missing <= arena.limit_pages {
+                return self.commit(arena, missing).then_some(());
+            }
+            // The rest of the last arena is for smaller runs from here on.
+            let rest = arena.limit_pages - committed.committed_pages;
+            if rest > 0 {
+                self.commit(arena, rest);
+            }
+        }
+        self.grow_by_arena(needed, count)
+    }
+
+    /// Reserves a further arena and commits `needed` pages of it. Such an arena is aligned, so
+    /// `count` pages are enough if it is shorter.
+    fn grow_by_arena(&mut self, needed: u32, count: u32) -> Option<()> {
+        let id = self.count;
+        if id as usize == MAX_ARENAS {
+            return None;
+        }
+        let arena = Arena::reserve(id, count)?;
+        self.arenas[id as usize] = Some(arena);
+        self.count += 1;
+        self.reserved_pages += arena.limit_pages as usize;
+        self.commit(arena, needed.min(arena.limit_pages)).then_some(())
+    }
+
+    /// Commits at least `count` further pages of an arena, which become free. Commits whole chunks
+    /// where that can be had: a chunk (4 MiB) keeps system calls rare and costs no memory before it
+    /// is touched.
+    fn commit(&mut self, arena: &'static Arena, count: u32) -> bool {
+        // SAFETY: `self` is reached through the lock only.
+        let committed = unsafe { arena.committed() };
+        let first = committed.committed_pages;
+        let exact = first + count;
+        let system_pages = (sys::page_bytes() / PAGE_BYTES).max(1) as u32;
+        let whole_chunks = exact.next_multiple_of(CHUNK_PAGES).min(arena.limit_pages);
+        for end in [whole_chunks, exact.next_multiple_of(system_pages).min(arena.limit_pages)] {
+            let bytes = (end - first) as usize * PAGE_BYTES;
+            let start = arena.page_start(first);
+            // SAFETY: the range is the arena's own, not committed yet; its ends are multiples of
+            // the system's page size, because every end so far is.
+            if !unsafe { sys::commit(start, bytes) } {
+                continue;
+            }
+            if self.committed_pages >= HUGE_PAGES_FROM as usize {
+                // SAFETY: as above.
+                unsafe { sys::advise_huge_pages(start, bytes) };
+            }
+            committed.committed_pages = end;
+            committed.pages.grow(first, end - first);
+            self.committed_pages += (end - first) as usize;
+            self.free_pages += (end - first) as usize;
+            self.reindex(arena);
+            return true;
+        }
+        false
+    }
+}
+
+const _: () = assert!(ARENA_BYTES.is_multiple_of(2 << 20));
+
+type HeapGuard = Guard<'static, Heap>;
+
+/// For `fork`: the heap's lock.
+pub(crate) fn lock_for_fork() {
+    HEAP.lock_for_fork();
+}
+
+/// For `fork`: gives the heap's lock back.
+///
+/// # Safety
+/// As for [`Mutex::unlock_after_fork`].
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: the caller's contract.
+    unsafe { HEAP.unlock_after_fork() };
+}

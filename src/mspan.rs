@@ -1,0 +1,409 @@
+//! A span: a run of pages cut into slots of one size class, or one large object.
+//!
+//! Which slots are free is known from bitmaps outside the slots, one bit a slot, in two halves. The
+//! *shared* half is in the span's record, under the lock of its home shard. While a thread has the
+//! span checked out as its current span, the *private* half ([`PrivateSlots`], in that thread's
+//! mcache) holds the slots that only this thread hands out, without a lock. Frees by anyone set
+//! bits of the shared half; [`MSpan::sweep`] moves them over when the private half is dry.
+//!
+//! Invariants:
+//!
+//! 1. A slot is in exactly one of four states: free in the shared half, free in the private half,
+//!    in a magazine or batch, or held by the program. The last two look the same from here:
+//!    *taken*.
+//! 2. `free_slots` is the number of bits of the shared half; bit `i` of `summary` is set exactly if
+//!    word `i` of it is not zero.
+//! 3. The private half is empty unless `set` is [`Set::CheckedOut`], and then `owner` points to it.
+//! 4. Only the owner clears bits of the private half, and only under the home lock are bits of it
+//!    set. So who frees a slot that was really taken never sees its bit set in either half, however
+//!    threads run: a set bit is a double free.
+//!
+//! Nothing here touches the slots' memory, so the protocol can be modelled without a heap.
+
+#![allow(unsafe_code)]
+
+use core::cell::{Cell, UnsafeCell};
+use core::ptr::{self, NonNull};
+
+use crate::base::PAGE_BYTES;
+use crate::base::size_class::{Geometry, SLOTS_MAX, SizeClass};
+use crate::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+
+/// Words of a bitmap with one bit a slot.
+pub(crate) const WORDS: usize = SLOTS_MAX / 64;
+/// Occupancy buckets of partial spans. Enough to keep nearly empty spans from being refilled; more
+/// would move spans between lists more often.
+pub(crate) const BUCKETS: usize = 8;
+
+/// Which set of its shard a span is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Set(pub(crate) u8);
+
+impl Set {
+    /// No slot is free. Sets below it are the partial ones, by bucket, fullest first.
+    pub(crate) const FULL: Self = Self(BUCKETS as u8);
+    /// Some thread's current span; in no list.
+    pub(crate) const CHECKED_OUT: Self = Self(BUCKETS as u8 + 1);
+    /// Not in mcentral: every slot is free, or the span holds a large object.
+    pub(crate) const NONE: Self = Self(BUCKETS as u8 + 2);
+}
+
+/// Live objects of each 16-byte block of a span of tiny blocks: one bit a byte, set where a live
+/// object starts.
+pub(crate) type TinyMasks = [AtomicU16; SLOTS_MAX];
+
+/// The record of a span.
+///
+/// 192 bytes: an odd number of cache lines, so that records of spans in a row do not meet in the
+/// same cache sets.
+#[repr(C, align(64))]
+pub(crate) struct MSpan {
+    /// First byte of the first page. **Fixed after init.**
+    base: Cell<*mut u8>,
+    /// Live objects of each block, for spans of tiny blocks. **Fixed after init.** The masks are
+    /// atomic: a block's mask is written by its holder when the block is carved, later **under the
+    /// home lock**.
+    masks: Cell<Option<NonNull<TinyMasks>>>,
+    /// Heap pages. **Fixed after init** for small spans; for a large object written by who owns
+    /// the object.
+    pages: Cell<u32>,
+    /// **Fixed after init.**
+    class: Cell<SizeClass>,
+    /// Index of the home shard. **Fixed after init.**
+    home: Cell<u8>,
+    /// Whether the object has a mapping of its own. **Fixed after init.**
+    huge: Cell<bool>,
+    /// **Under the home lock.**
+    shared: UnsafeCell<Shared>,
+}
+
+/// The part of a span under the lock of its home shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared {
+    /// Neighbours in the list of its set.
+    pub(crate) next: Option<NonNull<MSpan>>,
+    pub(crate) prev: Option<NonNull<MSpan>>,
+    /// Private half of who checked it out.
+    owner: Option<NonNull<PrivateSlots>>,
+    pub(crate) free_slots: u16,
+    summary: u16,
+    pub(crate) set: Set,
+    words: [u64; WORDS],
+}
+
+// SAFETY: fields fixed after init are read only, the rest is reached under the home lock (`shared`)
+// or by the owner of the large object, as each field's doc says.
+unsafe impl Sync for MSpan {}
+
+const _: () = assert!(size_of::<MSpan>() == 192);
+const _: () = assert!(WORDS <= u16::BITS as usize);
+
+/// What came of a free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freed {
+    /// The slot is free.
+    Done,
+    /// It was free before.
+    Twice,
+}
+
+impl MSpan {
+    /// Fills the record for a span of `class` at `base`. Every slot is taken.
+    ///
+    /// # Safety
+    /// * `this` points to memory for a record that no other thread uses.
+    /// * `base` is the start of `pages` pages that belong to the caller.
+    pub(crate) unsafe fn init(this: NonNull<Self>, base: *mut u8, pages: u32, class: SizeClass, home: u8) {
+        let shared = Shared {
+            next: None,
+            prev: None,
+            owner: None,
+            free_slots: 0,
+            summary: 0,
+            set: Set::NONE,
+            words: [0; WORDS],
+        };
+        // SAFETY: the caller's first promise.
+        unsafe {
+            this.write(Self {
+                base: Cell::new(base),
+                masks: Cell::new(None),
+                pages: Cell::new(pages),
+                class: Cell::new(class),
+                home: Cell::new(home),
+                huge: Cell::new(false),
+                shared: UnsafeCell::new(shared),
+            });
+        }
+    }
+
+    /// First byte of the span.
+    #[inline]
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base.get()
+    }
+
+    /// Its size class; [`SizeClass::NONE`] if it holds a large object.
+    #[inline]
+    pub(crate) fn class(&self) -> SizeClass {
+        self.class.get()
+    }
+
+    /// Heap pages of the span.
+    #[inline]
+    pub(crate) fn pages(&self) -> u32 {
+        self.pages.get()
+    }
+
+    /// Bytes of the span.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages() as usize * PAGE_BYTES
+    }
+
+    /// Index of its home shard.
+    #[inline]
+    pub(crate) fn home(&self) -> usize {
+        usize::from(self.home.get())
+    }
+
+    /// Whether the object has a mapping of its own.
+    pub(crate) fn is_huge(&self) -> bool {
+        self.huge.get()
+    }
+
+    /// Marks a large object as one with a mapping of its own. Its owner calls, before anyone else
+    /// knows the span.
+    pub(crate) fn set_huge(&self) {
+        self.huge.set(true);
+    }
+
+    /// Changes the place and length of a large object. Its owner calls.
+    pub(crate) fn set_extent(&self, base: *mut u8, pages: u32) {
+        self.base.set(base);
+        self.pages.set(pages);
+    }
+
+    /// Gives a span of tiny blocks its masks. Before anyone else knows the span.
+    pub(crate) fn set_masks(&self, masks: NonNull<TinyMasks>) {
+        self.masks.set(Some(masks));
+    }
+
+    /// The masks of a span of tiny blocks.
+    #[inline]
+    pub(crate) fn masks(&self) -> Option<&'static TinyMasks> {
+        // SAFETY: masks are records that live for ever (`meta`), all of whose parts are atomic.
+        self.masks.get().map(|masks| unsafe { masks.as_ref() })
+    }
+
+    /// The slot that begins `offset` bytes after the base, if one does.
+    #[inline]
+    pub(crate) fn slot_at(&self, offset: usize, geometry: &Geometry) -> Option<usize> {
+        if offset >= geometry.span_pages as usize * PAGE_BYTES {
+            return None;
+        }
+        let slot = (offset as u64 * u64::from(geometry.reciprocal)) >> 32;
+        let exact = slot * u64::from(geometry.slot_bytes) == offset as u64;
+        (exact && slot < u64::from(geometry.slots)).then_some(slot as usize)
+    }
+
+    /// First byte of a slot.
+    #[inline]
+    pub(crate) fn slot_address(&self, slot: usize, geometry: &Geometry) -> *mut u8 {
+        self.base().wrapping_add(slot * geometry.slot_bytes as usize)
+    }
+
+    /// The part under the lock of the home shard.
+    ///
+    /// # Safety
+    /// The caller holds that lock (or is the only one that knows the span), and lets no two results
+    /// for one span live at the same time.
+    #[inline]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn shared(&self) -> &mut Shared {
+        // SAFETY: the caller's promise makes the reference unique.
+        unsafe { &mut *self.shared.get() }
+    }
+
+    /// Marks a taken slot as free, in the shared half.
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    #[inline]
+    pub(crate) unsafe fn free_slot(&self, slot: usize) -> Freed {
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let (word, bit) = (slot / 64, 1 << (slot % 64));
+        let mut free = shared.words[word];
+        if let Some(owner) = shared.owner {
+            // SAFETY: `owner` is the private half of an mcache, a record that lives for ever, or of
+            // a frame that puts the span back before it returns; its words are atomic.
+            // Relaxed: see Invariant 4; the bit of a slot that was really taken was cleared before
+            // the program got the object.
+            free |= unsafe { owner.as_ref() }.words[word].load(Relaxed);
+        }
+        if free & bit != 0 {
+            return Freed::Twice;
+        }
+        shared.words[word] |= bit;
+        shared.summary |= 1 << word;
+        shared.free_slots += 1;
+        Freed::Done
+    }
+
+    /// Takes up to `wanted` free slots of the shared half, lowest first.
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    pub(crate) unsafe fn take_slots(&self, wanted: usize, mut take: impl FnMut(usize)) -> usize {
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let mut taken = 0;
+        while shared.summary != 0 && taken < wanted {
+            let word = shared.summary.trailing_zeros() as usize;
+            let mut bits = shared.words[word];
+            while bits != 0 && taken < wanted {
+                take(word * 64 + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+                taken += 1;
+            }
+            shared.words[word] = bits;
+            if bits == 0 {
+                shared.summary &= !(1 << word);
+            }
+        }
+        shared.free_slots -= taken as u16;
+        taken
+    }
+
+    /// Moves all free slots of the shared half to the private half of the owner; their number.
+    ///
+    /// # Safety
+    /// * As for [`Self::shared`].
+    /// * `private` is empty, and is or becomes the half of the thread that calls.
+    pub(crate) unsafe fn sweep(&self, private: &PrivateSlots) -> usize {
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        shared.owner = Some(NonNull::from(private));
+        shared.set = Set::CHECKED_OUT;
+        let mut summary = shared.summary;
+        private.summary.set(summary);
+        while summary != 0 {
+            let word = summary.trailing_zeros() as usize;
+            private.words[word].store(shared.words[word], Relaxed);
+            shared.words[word] = 0;
+            summary &= summary - 1;
+        }
+        shared.summary = 0;
+        usize::from(core::mem::take(&mut shared.free_slots))
+    }
+
+    /// Ends a check-out: what is left of the private half is free in the shared half again.
+    ///
+    /// # Safety
+    /// * As for [`Self::shared`].
+    /// * The span is checked out to `private`, and the thread that calls owns it.
+    pub(crate) unsafe fn put_back(&self, private: &PrivateSlots) {
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let mut summary = private.summary.take();
+        while summary != 0 {
+            let word = summary.trailing_zeros() as usize;
+            // Relaxed: the words are the caller's own to change.
+            let bits = private.words[word].load(Relaxed);
+            private.words[word].store(0, Relaxed);
+            shared.words[word] |= bits;
+            shared.summary |= 1 << word;
+            shared.free_slots += bits.count_ones() as u16;
+            summary &= summary - 1;
+        }
+        shared.owner = None;
+        shared.set = Set::NONE;
+        private.span.set(None);
+    }
+}
+
+/// The private half of a thread's current span, one for each class in its mcache.
+///
+/// All-zero bytes are a valid, empty one.
+#[repr(C)]
+pub(crate) struct PrivateSlots {
+    /// The current span. **Owner only.**
+    span: Cell<Option<NonNull<MSpan>>>,
+    /// Bit `i` is set exactly if word `i` is not zero. **Owner only.**
+    summary: Cell<u16>,
+    /// Free slots. **Written by the owner, read under the home lock by anyone.**
+    words: [AtomicU64; WORDS],
+}
+
+impl PrivateSlots {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self {
+            span: Cell::new(None),
+            summary: Cell::new(0),
+            words: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// The current span.
+    #[inline]
+    pub(crate) fn span(&self) -> Option<&'static MSpan> {
+        // SAFETY: span records live for ever (`meta`), and this one is checked out to us.
+        self.span.get().map(|span| unsafe { span.as_ref() })
+    }
+
+    /// Makes `span` the current span. It was swept to this half.
+    pub(crate) fn set_span(&self, span: &'static MSpan) {
+        self.span.set(Some(NonNull::from(span)));
+    }
+
+    /// Makes every slot of a fresh span free in this half. Nobody else knows the span.
+    pub(crate) fn adopt(&self, span: &'static MSpan, slots: usize) {
+        for word in 0..slots.div_ceil(64) {
+            let bits = (slots - word * 64).min(64);
+            self.words[word].store(u64::MAX >> (64 - bits), Relaxed);
+        }
+        let words = slots.div_ceil(64);
+        self.summary.set((u32::MAX >> (32 - words)) as u16);
+        // SAFETY: nobody else knows the span.
+        let shared = unsafe { span.shared() };
+        shared.owner = Some(NonNull::from(self));
+        shared.set = Set::CHECKED_OUT;
+        self.set_span(span);
+    }
+
+    /// Takes up to `wanted` slots, lowest first; their number. No lock.
+    #[inline]
+    pub(crate) fn take(&self, wanted: usize, mut take: impl FnMut(usize)) -> usize {
+        let mut summary = self.summary.get();
+        let mut taken = 0;
+        while summary != 0 && taken < wanted {
+            let word = summary.trailing_zeros() as usize;
+            // Relaxed: only this thread writes the word between sweeps.
+            let mut bits = self.words[word].load(Relaxed);
+            while bits != 0 && taken < wanted {
+                take(word * 64 + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+                taken += 1;
+            }
+            self.words[word].store(bits, Relaxed);
+            if bits == 0 {
+                summary &= !(1 << word);
+            }
+        }
+        self.summary.set(summary);
+        taken
+    }
+
+    /// Whether no slot is left.
+    #[cfg(test)]
+    pub(crate) fn is_dry(&self) -> bool {
+        self.summary.get() == 0
+    }
+}
+
+/// Pointer equality of spans.
+pub(crate) fn same(left: &MSpan, right: &MSpan) -> bool {
+    ptr::eq(left, right)
+}

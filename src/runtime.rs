@@ -1,0 +1,174 @@
+//! Threads and `fork`: who has which mcache.
+//!
+//! A thread is attached on its first slow call: it gets an mcache, from those of threads that have
+//! exited or fresh, and the exit hook is set. The hook detaches it: everything goes back to
+//! mcentral, the mcache to the free ones, and the thread's slot says [`DETACHED`]. What destructors
+//! allocate and free after that goes straight to mcentral, under its lock.
+//!
+//! Around `fork` all locks are held, so that the child finds every shared structure whole. The
+//! child keeps the forking thread's mcache. What other threads' mcaches held stays allocated in the
+//! child: their owners may have been in the middle of anything.
+//!
+//! Invariant: a thread's slot is [`EMPTY`], [`DETACHED`], or an mcache that no other thread has.
+
+#![allow(unsafe_code)]
+
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+
+use spin::Once;
+
+use crate::base::size_class::SizeClass;
+use crate::mcache::{DETACHED, EMPTY, MCache, Magazines, budget};
+use crate::mspan::PrivateSlots;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sys::ExitHook;
+use crate::{mcentral, meta, mheap, sys, tiny};
+
+/// Mcaches that no thread has.
+struct FreeMCaches(Option<NonNull<MCache>>);
+
+// SAFETY: the mcaches in the list belong to the list alone.
+unsafe impl Send for FreeMCaches {}
+
+static REGISTRY: Mutex<FreeMCaches> = Mutex::new(FreeMCaches(None));
+
+/// Mcaches that threads have. **Any thread; atomic**, a counter.
+static ATTACHED: AtomicUsize = AtomicUsize::new(0);
+
+/// The key whose destructor detaches a thread; `None` inside if the process had no key left.
+static EXIT_HOOK: Once<Option<ExitHook>> = Once::new();
+
+/// This thread's mcache, of which the fast paths use the magazines; or a sentinel.
+#[inline(always)] // Part of the fast path.
+pub(crate) fn magazines() -> &'static Magazines {
+    // SAFETY: the slot holds the address of a static `Magazines` or of an mcache, which begins with
+    // one; both live for ever.
+    unsafe { sys::thread_slot().cast().as_ref() }
+}
+
+/// This thread's mcache; attaches the thread if it has none. `None` for a thread that was detached,
+/// and if the system has no memory.
+pub(crate) fn mcache() -> Option<&'static MCache> {
+    let slot = sys::thread_slot();
+    if ptr::eq(slot.as_ptr(), (&raw const EMPTY).cast()) {
+        return attach();
+    }
+    if ptr::eq(slot.as_ptr(), (&raw const DETACHED).cast()) {
+        return None;
+    }
+    // SAFETY: the third case of the invariant; mcaches live for ever.
+    Some(unsafe { slot.cast().as_ref() })
+}
+
+#[cold]
+fn attach() -> Option<&'static MCache> {
+    let free = take_free();
+    let mcache = match free {
+        Some(mcache) => mcache,
+        None => MCache::new()?,
+    };
+    ATTACHED.fetch_add(1, Relaxed);
+    // First the slot: what the system allocates from here on finds the thread attached.
+    sys::set_thread_slot(mcache.cast());
+    let hook = EXIT_HOOK.call_once(|| {
+        sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+        ExitHook::new(detach)
+    });
+    if let Some(hook) = hook {
+        hook.set(mcache.cast());
+    }
+    // SAFETY: mcaches live for ever, and this one is ours.
+    Some(unsafe { mcache.as_ref() })
+}
+
+fn take_free() -> Option<NonNull<MCache>> {
+    let mut free = REGISTRY.lock();
+    let mcache = free.0?;
+    // SAFETY: mcaches live for ever, and this one is the list's.
+    free.0 = unsafe { mcache.as_ref() }.next_free.take();
+    Some(mcache)
+}
+
+/// The exit hook: gives back all that the thread's mcache holds.
+unsafe extern "C" fn detach(mcache: *mut c_void) {
+    let Some(mcache) = NonNull::new(mcache.cast::<MCache>()) else { return };
+    sys::set_thread_slot(NonNull::from(&DETACHED).cast());
+    // SAFETY: mcaches live for ever, and this one is still this thread's.
+    let held = unsafe { mcache.as_ref() };
+    held.flush_all();
+    ATTACHED.fetch_sub(1, Relaxed);
+    let mut free = REGISTRY.lock();
+    held.next_free.set(free.0);
+    free.0 = Some(mcache);
+}
+
+/// Mcaches that threads have.
+pub(crate) fn attached() -> usize {
+    ATTACHED.load(Relaxed)
+}
+
+/// One object of `class` without an mcache, straight from mcentral. Null if the system has no
+/// memory.
+#[cold]
+pub(crate) fn alloc_detached(class: SizeClass) -> *mut u8 {
+    let private = PrivateSlots::new();
+    let mut object = ptr::null_mut();
+    mcentral::take(class.span_class(), &private, 1, |taken| object = taken);
+    mcentral::put_back(class.span_class(), &private);
+    if class.is_tiny() && !object.is_null() {
+        tiny::set_single(object);
+    }
+    object
+}
+
+/// Frees an object of `class` without an mcache, straight to mcentral.
+#[cold]
+pub(crate) fn free_detached(class: SizeClass, object: *mut u8) {
+    mcentral::put(class, &[object]);
+}
+
+/// Gives back what the calling thread, the depots and the page heap hold, and releases all free
+/// pages to the system; the bytes released.
+pub(crate) fn trim() -> usize {
+    if let Some(mcache) = mcache() {
+        mcache.flush_all();
+    }
+    mcentral::drain_depots();
+    mheap::run_cache::drain();
+    mheap::release_all()
+}
+
+unsafe extern "C" fn before_fork() {
+    REGISTRY.lock_for_fork();
+    mcentral::lock_for_fork();
+    mheap::spans::lock_for_fork();
+    mheap::run_cache::lock_for_fork();
+    mheap::lock_for_fork();
+    meta::lock_for_fork();
+}
+
+unsafe extern "C" fn after_fork_in_parent() {
+    // SAFETY: `before_fork` took all these locks, in this thread.
+    unsafe {
+        meta::unlock_after_fork();
+        mheap::unlock_after_fork();
+        mheap::run_cache::unlock_after_fork();
+        mheap::spans::unlock_after_fork();
+        mcentral::unlock_after_fork();
+        REGISTRY.unlock_after_fork();
+    }
+}
+
+unsafe extern "C" fn after_fork_in_child() {
+    let slot = sys::thread_slot();
+    let sentinels = [(&raw const EMPTY).cast::<u8>(), (&raw const DETACHED).cast()];
+    let own = !sentinels.contains(&slot.as_ptr().cast_const());
+    // SAFETY: not a sentinel, so the slot holds this thread's mcache.
+    let budget = if own { unsafe { slot.cast::<MCache>().as_ref() }.budget_bytes() } else { 0 };
+    budget::reset(budget);
+    ATTACHED.store(usize::from(own), Relaxed);
+    // SAFETY: `before_fork` took all these locks, in the thread that this is the copy of.
+    unsafe { after_fork_in_parent() };
+}

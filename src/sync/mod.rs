@@ -1,0 +1,38 @@
+//! Synchronisation: atomics, and the only mutex of the allocator.
+//!
+//! One module chooses between the atomics of `core` and those of the model checker `loom`
+//! (`--cfg loom`), so that the protocols under test are the ones that ship.
+//!
+//! Lock order, outermost first. A thread holds at most one lock of a row, and takes locks only
+//! downwards; `fork` takes all of them in this order.
+//!
+//! | lock | guards |
+//! |---|---|
+//! | `runtime::REGISTRY` | the list of mcaches and the free ones |
+//! | `mcentral` shards, by class, then shard | spans and depot of a class |
+//! | `mheap` run caches, by shard | free runs kept for reuse, free span records |
+//! | `mheap::HEAP` | free pages of all arenas |
+//! | `meta::RECORDS` | memory for records |
+
+mod mutex;
+
+pub(crate) use mutex::{Guard, Mutex};
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic;
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic;
+
+/// A function that is `const` except under `loom`, whose atomics can't be made in constants.
+macro_rules! const_unless_loom {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $of:ty),*) -> $result:ty $body:block) => {
+        $(#[$attribute])*
+        #[cfg(not(loom))]
+        $visibility const fn $name($($argument: $of),*) -> $result $body
+
+        $(#[$attribute])*
+        #[cfg(loom)]
+        $visibility fn $name($($argument: $of),*) -> $result $body
+    };
+}
+pub(crate) use const_unless_loom;

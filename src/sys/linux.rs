@@ -1,0 +1,271 @@
+//! Linux, glibc and musl. See the contract in the parent module.
+
+#![allow(unsafe_code)]
+
+use core::ffi::{c_int, c_void};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+
+use super::fails;
+
+/// Restores `errno` when dropped, so that no call of this floor changes it.
+struct KeepErrno(c_int);
+
+impl KeepErrno {
+    fn new() -> Self {
+        // SAFETY: `__errno_location` always returns this thread's valid errno.
+        Self(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for KeepErrno {
+    fn drop(&mut self) {
+        // SAFETY: as in `new`.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
+
+/// Maps `bytes` anonymous bytes at `hint` (exactly there if `flags` say so).
+fn mmap(hint: usize, bytes: usize, protection: c_int, flags: c_int) -> Option<NonNull<u8>> {
+    if fails() {
+        return None;
+    }
+    let _errno = KeepErrno::new();
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+    // SAFETY: an anonymous mapping at a place of the kernel's choice, or at a hint that replaces
+    // nothing (no caller passes MAP_FIXED), touches no existing memory.
+    let address = unsafe {
+        libc::mmap(ptr::without_provenance_mut(hint), bytes, protection, flags, -1, 0)
+    };
+    if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+}
+
+/// Reserves `bytes` of address space exactly at `address`, if nothing is there yet.
+///
+/// No commit charge; the memory can't be touched before [`commit`].
+pub(crate) fn reserve_at(address: usize, bytes: usize) -> Option<NonNull<u8>> {
+    let flags = libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let start = mmap(address, bytes, libc::PROT_NONE, flags)?;
+    if start.addr().get() == address {
+        return Some(start);
+    }
+    // Kernels before 4.17 take the address as a mere hint.
+    // SAFETY: the mapping was made above and nobody else knows it.
+    unsafe { unmap(start, bytes) };
+    None
+}
+
+/// Reserves `bytes` of address space whose start is a multiple of `align` (a power of two), where
+/// the kernel likes. With `charged`, a later [`commit`] is subject to the system's overcommit
+/// policy, so that absurd requests are refused.
+pub(crate) fn reserve(bytes: usize, align: usize, charged: bool) -> Option<NonNull<u8>> {
+    let padded = bytes.checked_add(align)?;
+    let flags = if charged { 0 } else { libc::MAP_NORESERVE };
+    let start = mmap(0, padded, libc::PROT_NONE, flags)?;
+    let head = start.addr().get().wrapping_neg() & (align - 1);
+    // SAFETY: `head` < `align`, so all three parts lie inside the mapping of `padded` bytes made
+    // above, which nobody else knows; head and tail are whole system pages, since `align` and
+    // `bytes` are.
+    unsafe {
+        let aligned = start.add(head);
+        if head != 0 {
+            unmap(start, head);
+        }
+        unmap(aligned.add(bytes), padded - head - bytes);
+        Some(aligned)
+    }
+}
+
+/// Makes reserved memory readable and writable. False if the system has no memory for it.
+///
+/// # Safety
+/// * `start` and `bytes` are multiples of the system's page size.
+/// * The range was reserved by this floor, and its owner calls.
+pub(crate) unsafe fn commit(start: NonNull<u8>, bytes: usize) -> bool {
+    if fails() {
+        return false;
+    }
+    let _errno = KeepErrno::new();
+    // SAFETY: the caller owns the range; wider access to it breaks nobody's assumption.
+    unsafe {
+        libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) == 0
+    }
+}
+
+/// Maps `bytes` of zeroed memory, ready for use: for the allocator's own records.
+pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
+    mmap(0, bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_NORESERVE)
+}
+
+/// Gives memory and address space back.
+///
+/// # Safety
+/// * The range is whole system pages of mappings made by this floor, and its owner calls.
+/// * Nothing refers to it any more.
+pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+    if bytes == 0 {
+        return;
+    }
+    let _errno = KeepErrno::new();
+    // SAFETY: the caller owns the range and gives it up. A failure (the kernel's limit on the
+    // number of mappings) leaves the range mapped and unused: a leak of address space, no more.
+    unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+}
+
+/// Gives the pages of a committed range back; they read as zero afterwards (`MADV_DONTNEED`).
+/// False if the kernel refused, and then the contents are as before.
+///
+/// # Safety
+/// * The range is whole system pages, committed by this floor, and its owner calls.
+/// * Nothing lives in it.
+pub(crate) unsafe fn release(start: NonNull<u8>, bytes: usize) -> bool {
+    let _errno = KeepErrno::new();
+    // SAFETY: the caller owns the range, and no object lives in it.
+    unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0 }
+}
+
+/// Asks for transparent huge pages in a committed range; the kernel may ignore it.
+///
+/// # Safety
+/// The range is whole system pages of mappings made by this floor.
+pub(crate) unsafe fn advise_huge_pages(start: NonNull<u8>, bytes: usize) {
+    let _errno = KeepErrno::new();
+    // SAFETY: advice changes no contents, and the caller owns the range.
+    unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+}
+
+/// Changes the length of a mapping without moving it. False if its neighbour is in the way.
+///
+/// # Safety
+/// * `start` is a committed mapping of exactly `old_bytes` made by this floor; its owner calls.
+/// * Both lengths are whole system pages.
+pub(crate) unsafe fn resize_in_place(start: NonNull<u8>, old_bytes: usize, new_bytes: usize) -> bool {
+    if fails() {
+        return false;
+    }
+    let _errno = KeepErrno::new();
+    // SAFETY: without MREMAP_MAYMOVE the mapping grows into free address space or not at all.
+    unsafe { libc::mremap(start.as_ptr().cast(), old_bytes, new_bytes, 0) != libc::MAP_FAILED }
+}
+
+/// Moves the pages of one mapping to another place and length, without copying.
+///
+/// # Safety
+/// * `from` is a committed mapping of exactly `old_bytes`, `to` a reservation of at least
+///   `new_bytes`, both made by this floor; their owner calls.
+/// * Nothing refers to `from` afterwards if the call returns true, nor to `to` before.
+pub(crate) unsafe fn move_pages(
+    from: NonNull<u8>,
+    old_bytes: usize,
+    to: NonNull<u8>,
+    new_bytes: usize,
+) -> bool {
+    if fails() {
+        return false;
+    }
+    let _errno = KeepErrno::new();
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    let target: *mut c_void = to.as_ptr().cast();
+    // SAFETY: the target is the caller's own reservation, the only thing that the call replaces.
+    unsafe {
+        libc::mremap(from.as_ptr().cast(), old_bytes, new_bytes, flags, target) != libc::MAP_FAILED
+    }
+}
+
+/// The system's page size in bytes (4, 16 or 64 KiB), read once.
+pub(crate) fn page_bytes() -> usize {
+    static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed: every thread computes the same number and nothing else is published by it.
+    match PAGE_BYTES.load(Relaxed) {
+        0 => {
+            // SAFETY: no precondition.
+            let bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+            let bytes = if bytes.is_power_of_two() { bytes } else { 4096 };
+            PAGE_BYTES.store(bytes, Relaxed);
+            bytes
+        }
+        bytes => bytes,
+    }
+}
+
+/// CPUs that this process may run on, at least one.
+pub(crate) fn cpu_count() -> usize {
+    let _errno = KeepErrno::new();
+    // SAFETY: an all-zero `cpu_set_t` is a valid, empty set.
+    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    // SAFETY: `set` is valid for writes of its own size; pid 0 is the calling thread.
+    let done = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
+    // SAFETY: `set` is initialised.
+    if done == 0 { (unsafe { libc::CPU_COUNT(&set) } as usize).max(1) } else { 1 }
+}
+
+/// The CPU that this thread runs on; zero if the kernel does not tell.
+#[inline]
+pub(crate) fn current_cpu() -> usize {
+    // SAFETY: no precondition. glibc reads the restartable-sequence area, musl calls the vDSO; the
+    // only error is ENOSYS, on kernels without either, where errno does not matter to `free`'s
+    // callers more than a wrong shard would; it is kept all the same by the mask of the result.
+    let cpu = unsafe { libc::sched_getcpu() };
+    if cpu < 0 { 0 } else { cpu as usize }
+}
+
+/// Sleeps while `*word == expected`, until [`futex_wake`]. May return early.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+    let _errno = KeepErrno::new();
+    let op = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let no_timeout = ptr::null::<libc::timespec>();
+    // SAFETY: `word` is a live, aligned u32, and the kernel only reads it.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, expected, no_timeout) };
+}
+
+/// Wakes one thread that sleeps on `word`.
+pub(crate) fn futex_wake(word: &AtomicU32) {
+    let _errno = KeepErrno::new();
+    let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel uses the address as a key only.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, 1) };
+}
+
+/// A key whose destructor runs when a thread that set it exits.
+#[derive(Clone, Copy)]
+pub(crate) struct ExitHook(libc::pthread_key_t);
+
+impl ExitHook {
+    /// Creates the key. `None` if the process has no key left; threads then exit without the hook.
+    pub(crate) fn new(destructor: unsafe extern "C" fn(*mut c_void)) -> Option<Self> {
+        let mut key = 0;
+        // SAFETY: `key` is valid for writes; the destructor is a plain function of this library.
+        let error = unsafe { libc::pthread_key_create(&mut key, Some(destructor)) };
+        (error == 0).then_some(Self(key))
+    }
+
+    /// Arranges that the destructor runs with `value` when this thread exits. May call the C
+    /// library's `calloc` (glibc, keys from 32 on).
+    pub(crate) fn set(self, value: NonNull<c_void>) {
+        // SAFETY: the key is valid for the life of the process.
+        unsafe { libc::pthread_setspecific(self.0, value.as_ptr()) };
+    }
+}
+
+/// Has the three functions called around each `fork`. False if the system has no memory for it.
+pub(crate) fn at_fork(
+    prepare: unsafe extern "C" fn(),
+    parent: unsafe extern "C" fn(),
+    child: unsafe extern "C" fn(),
+) -> bool {
+    // SAFETY: three plain functions of this library.
+    unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) == 0 }
+}
+
+/// Writes to standard error, without buffering; errors are ignored.
+pub(crate) fn write_stderr(text: &[u8]) {
+    let _errno = KeepErrno::new();
+    // SAFETY: `text` is valid for reads of its length.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+/// Ends the process with SIGABRT.
+pub(crate) fn abort() -> ! {
+    // SAFETY: no precondition.
+    unsafe { libc::abort() }
+}
