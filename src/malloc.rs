@@ -6,16 +6,19 @@
 
 use core::ptr;
 
-use crate::base::size_class::{SizeClass, class_for};
+use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest, is_direct};
 use crate::{large, runtime};
 
 /// Allocates `size` bytes at a multiple of `align`. Null if the system has no memory.
 #[inline]
 pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
-    let class = class_for(size, align);
+    if !is_direct(size, align) {
+        return alloc_rest(size, align);
+    }
+    let class = class_for_direct(size);
     let object = runtime::magazines().get(class).pop();
     if object.is_null() {
-        return alloc_slow(class, size, align);
+        return alloc_slow(class);
     }
     object
 }
@@ -27,34 +30,59 @@ pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
 /// * It was not freed since, and nobody uses it any more.
 #[inline]
 pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
-    let class = class_for(size, align);
+    if !is_direct(size, align) {
+        return free_rest(object, size, align);
+    }
+    let class = class_for_direct(size);
     if !runtime::magazines().get(class).push(object) {
         free_slow(class, object);
     }
 }
 
-/// Allocates when the magazine is empty, the thread has no mcache, or the request is large.
-#[cold]
+/// [`alloc`] for 2 KiB and more, or an alignment beyond 8.
 #[inline(never)]
-fn alloc_slow(class: SizeClass, size: usize, align: usize) -> *mut u8 {
+fn alloc_rest(size: usize, align: usize) -> *mut u8 {
+    let class = class_for_rest(size, align);
+    let object = runtime::magazines().get(class).pop();
+    if !object.is_null() {
+        return object;
+    }
     if class == SizeClass::NONE {
         return large::alloc(size, align, false);
     }
+    alloc_slow(class)
+}
+
+/// [`free`] for 2 KiB and more, or an alignment beyond 8.
+#[inline(never)]
+fn free_rest(object: *mut u8, size: usize, align: usize) {
+    let class = class_for_rest(size, align);
+    if runtime::magazines().get(class).push(object) {
+        return;
+    }
+    if class == SizeClass::NONE {
+        return large::free(object);
+    }
+    free_slow(class, object);
+}
+
+/// Allocates when the magazine is empty or the thread has no mcache.
+#[cold]
+#[inline(never)]
+fn alloc_slow(class: SizeClass) -> *mut u8 {
     match runtime::mcache() {
-        Some(mcache) => mcache.refill(class),
+        Some(mcache) => mcache.alloc(class),
         None => runtime::alloc_detached(class),
     }
 }
 
-/// Frees when the magazine is full, the thread has no mcache, or the object is large.
+/// Frees when the magazine is full, the thread has no mcache, or the object is the newest one in its
+/// magazine already.
 #[cold]
 #[inline(never)]
 fn free_slow(class: SizeClass, object: *mut u8) {
-    if class == SizeClass::NONE {
-        return large::free(object);
-    }
     match runtime::mcache() {
-        Some(mcache) => mcache.flush(class, object),
+        Some(mcache) => mcache.free(class, object),
         None => runtime::free_detached(class, object),
     }
 }

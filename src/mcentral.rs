@@ -63,15 +63,21 @@ fn shard_of(class: SizeClass, shard: usize) -> &'static Shard {
     &SHARDS[shard % MAX_SHARDS][class.index()]
 }
 
-/// Takes up to `wanted` objects of the span class `class`; `take` gets each. Leaves the rest of the
-/// last span in `private`, the calling thread's half for the class. Zero only if the system has no
-/// memory.
+/// Takes up to `wanted` objects of the span class `class`; `take` gets each. They come from the
+/// current span in `private`, the calling thread's half for the class, if it has any; else from the
+/// shards, and the rest of the last span is left in `private`. Zero only if the system has no memory.
 pub(crate) fn take(
     class: SizeClass,
     private: &PrivateSlots,
     wanted: usize,
     mut take: impl FnMut(*mut u8),
 ) -> usize {
+    if let Some(span) = private.span() {
+        let taken = take_private(span, private, class.geometry(), wanted, &mut take);
+        if taken > 0 {
+            return taken;
+        }
+    }
     let here = shard_here();
     let mut taken = 0;
     let mut held = None;

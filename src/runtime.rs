@@ -1,9 +1,13 @@
 //! Threads and `fork`: who has which mcache.
 //!
 //! A thread is attached on its first slow call: it gets an mcache, from those of threads that have
-//! exited or fresh, and the exit hook is set. The hook detaches it: everything goes back to
-//! mcentral, the mcache to the free ones, and the thread's slot says [`DETACHED`]. What destructors
-//! allocate and free after that goes straight to mcentral, under its lock.
+//! exited or fresh, and the exit hook is set. The hook detaches it: its mcache goes back to the free
+//! ones, and the thread's slot says [`DETACHED`]. What destructors allocate and free after that goes
+//! straight to mcentral, under its lock.
+//!
+//! A few mcaches, about one a CPU, are free *with* what they hold (as Go's Ps keep their mcache when
+//! no thread runs on them), so that programs with many short threads do not fill and empty a cache
+//! for each. All others are emptied first.
 //!
 //! Around `fork` all locks are held, so that the child finds every shared structure whole. The
 //! child keeps the forking thread's mcache. What other threads' mcaches held stays allocated in the
@@ -21,18 +25,31 @@ use spin::Once;
 use crate::base::size_class::SizeClass;
 use crate::mcache::{DETACHED, EMPTY, MCache, Magazines, budget};
 use crate::mspan::PrivateSlots;
+use crate::shards::shard_count;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sys::ExitHook;
 use crate::{mcentral, meta, mheap, sys, tiny};
 
 /// Mcaches that no thread has.
-struct FreeMCaches(Option<NonNull<MCache>>);
+struct FreeMCaches {
+    /// Those that hold objects, and their number: at most [`warm_max`].
+    warm: Option<NonNull<MCache>>,
+    warm_count: usize,
+    /// Those that are empty.
+    empty: Option<NonNull<MCache>>,
+}
+
+/// Most free mcaches that keep what they hold.
+fn warm_max() -> usize {
+    shard_count()
+}
 
 // SAFETY: the mcaches in the list belong to the list alone.
 unsafe impl Send for FreeMCaches {}
 
-static REGISTRY: Mutex<FreeMCaches> = Mutex::new(FreeMCaches(None));
+static REGISTRY: Mutex<FreeMCaches> =
+    Mutex::new(FreeMCaches { warm: None, warm_count: 0, empty: None });
 
 /// Mcaches that threads have. **Any thread; atomic**, a counter.
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);
@@ -64,7 +81,7 @@ pub(crate) fn mcache() -> Option<&'static MCache> {
 
 #[cold]
 fn attach() -> Option<&'static MCache> {
-    let free = take_free();
+    let free = REGISTRY.lock().take(); // The guard ends here.
     let mcache = match free {
         Some(mcache) => mcache,
         None => MCache::new()?,
@@ -83,25 +100,50 @@ fn attach() -> Option<&'static MCache> {
     Some(unsafe { mcache.as_ref() })
 }
 
-fn take_free() -> Option<NonNull<MCache>> {
-    let mut free = REGISTRY.lock();
-    let mcache = free.0?;
+impl FreeMCaches {
+    fn take(&mut self) -> Option<NonNull<MCache>> {
+        self.take_warm().or_else(|| pop(&mut self.empty))
+    }
+
+    fn take_warm(&mut self) -> Option<NonNull<MCache>> {
+        let mcache = pop(&mut self.warm)?;
+        self.warm_count -= 1;
+        Some(mcache)
+    }
+}
+
+fn pop(list: &mut Option<NonNull<MCache>>) -> Option<NonNull<MCache>> {
+    let mcache = (*list)?;
     // SAFETY: mcaches live for ever, and this one is the list's.
-    free.0 = unsafe { mcache.as_ref() }.next_free.take();
+    *list = unsafe { mcache.as_ref() }.next_free.take();
     Some(mcache)
 }
 
-/// The exit hook: gives back all that the thread's mcache holds.
+fn push(list: &mut Option<NonNull<MCache>>, mcache: NonNull<MCache>) {
+    // SAFETY: mcaches live for ever, and the caller gives this one to the list.
+    unsafe { mcache.as_ref() }.next_free.set(list.replace(mcache));
+}
+
+/// The exit hook: the thread's mcache is free from here on.
 unsafe extern "C" fn detach(mcache: *mut c_void) {
     let Some(mcache) = NonNull::new(mcache.cast::<MCache>()) else { return };
     sys::set_thread_slot(NonNull::from(&DETACHED).cast());
-    // SAFETY: mcaches live for ever, and this one is still this thread's.
-    let held = unsafe { mcache.as_ref() };
-    held.flush_all();
     ATTACHED.fetch_sub(1, Relaxed);
     let mut free = REGISTRY.lock();
-    held.next_free.set(free.0);
-    free.0 = Some(mcache);
+    if free.warm_count < warm_max() {
+        push(&mut free.warm, mcache);
+        free.warm_count += 1;
+        return;
+    }
+    drop(free);
+    empty_and_free(mcache);
+}
+
+/// Gives back all that a free mcache holds; it is free and empty then.
+fn empty_and_free(mcache: NonNull<MCache>) {
+    // SAFETY: mcaches live for ever, and the caller has this one.
+    unsafe { mcache.as_ref() }.flush_all();
+    push(&mut REGISTRY.lock().empty, mcache);
 }
 
 /// Mcaches that threads have.
@@ -129,11 +171,16 @@ pub(crate) fn free_detached(class: SizeClass, object: *mut u8) {
     mcentral::put(class, &[object]);
 }
 
-/// Gives back what the calling thread, the depots and the page heap hold, and releases all free
+/// Gives back what the calling thread, free mcaches, depots and the page heap hold, and releases all free
 /// pages to the system; the bytes released.
 pub(crate) fn trim() -> usize {
     if let Some(mcache) = mcache() {
         mcache.flush_all();
+    }
+    loop {
+        let warm = REGISTRY.lock().take_warm(); // The guard ends here.
+        let Some(mcache) = warm else { break };
+        empty_and_free(mcache);
     }
     mcentral::drain_depots();
     mheap::run_cache::drain();

@@ -211,25 +211,34 @@ impl SizeClass {
 /// promises. A constant Layout folds to a constant.
 #[inline(always)] // Without it LLVM keeps a call per allocation for Layouts it could fold.
 pub(crate) const fn class_for(size: usize, align: usize) -> SizeClass {
-    if size <= DIRECT_MAX_BYTES && align <= 8 {
-        SizeClass(DIRECT[size])
-    } else {
-        class_for_rest(size, align)
-    }
+    if is_direct(size, align) { class_for_direct(size) } else { class_for_rest(size, align) }
 }
 
-/// [`class_for`] beyond the directly indexed table.
-#[inline]
-const fn class_for_rest(size: usize, align: usize) -> SizeClass {
+/// Whether a request's class is found by its size alone: below [`DIRECT_BYTES`], and no alignment
+/// beyond 8. One comparison for both: each of the two numbers is below 16 exactly if both together
+/// have no higher bit.
+#[inline(always)] // Part of the fast path.
+pub(crate) const fn is_direct(size: usize, align: usize) -> bool {
+    (size / (DIRECT_BYTES / 16)) | align < 16
+}
+
+/// The class of a request for which [`is_direct`] holds.
+#[inline(always)] // Part of the fast path.
+pub(crate) const fn class_for_direct(size: usize) -> SizeClass {
+    SizeClass(DIRECT[size & (DIRECT_BYTES - 1)]) // The mask spares a bounds check.
+}
+
+/// The class of a request for which [`is_direct`] does not hold.
+pub(crate) const fn class_for_rest(size: usize, align: usize) -> SizeClass {
     let size = if size == 0 { 1 } else { size };
     let rounded = (size + (align - 1)) & !(align - 1);
     if rounded > SMALL_MAX_BYTES || align > ALIGN_MAX {
         return SizeClass::NONE;
     }
-    let class = if rounded <= DIRECT_MAX_BYTES {
+    let class = if rounded < DIRECT_BYTES {
         DIRECT[rounded] // At least 16 here, so never a tiny class.
     } else {
-        STEPPED[(rounded - DIRECT_MAX_BYTES).div_ceil(STEP_BYTES)]
+        STEPPED[(rounded - DIRECT_BYTES).div_ceil(STEP_BYTES)]
     };
     if align <= 16 {
         return SizeClass(class);
@@ -245,14 +254,15 @@ const fn class_for_rest(size: usize, align: usize) -> SizeClass {
     SizeClass::NONE
 }
 
-/// Largest request, in bytes, whose class is looked up by its size itself. A table of one byte a
-/// size costs no shift; programs touch only the lines of the sizes they use.
-const DIRECT_MAX_BYTES: usize = 1024;
-/// Beyond [`DIRECT_MAX_BYTES`] all classes are multiples of this many bytes.
+/// Bound of the requests whose class is looked up by their size itself. A table of one byte a size
+/// costs no shift; programs touch only the lines of the sizes they use.
+const DIRECT_BYTES: usize = 2048;
+/// From [`DIRECT_BYTES`] on all classes are multiples of this many bytes.
 const STEP_BYTES: usize = 128;
 
-const DIRECT: [u8; DIRECT_MAX_BYTES + 1] = direct_table();
-const STEPPED: [u8; (SMALL_MAX_BYTES - DIRECT_MAX_BYTES) / STEP_BYTES + 1] = stepped_table();
+const DIRECT: [u8; DIRECT_BYTES] = direct_table();
+const STEPPED: [u8; STEPS] = stepped_table();
+const STEPS: usize = (SMALL_MAX_BYTES - DIRECT_BYTES) / STEP_BYTES + 1;
 /// Geometry of the size classes and, last, of the tiny blocks.
 static GEOMETRY: [Geometry; CLASSES + 1] = geometry_table();
 const SLOT_BYTES: [usize; CLASSES] = slot_sizes();
@@ -339,11 +349,11 @@ const fn geometry_table() -> [Geometry; CLASSES + 1] {
     table
 }
 
-const fn direct_table() -> [u8; DIRECT_MAX_BYTES + 1] {
-    let mut table = [0; DIRECT_MAX_BYTES + 1];
+const fn direct_table() -> [u8; DIRECT_BYTES] {
+    let mut table = [0; DIRECT_BYTES];
     let mut class = 1;
     let mut size = 0;
-    while size <= DIRECT_MAX_BYTES {
+    while size < DIRECT_BYTES {
         while SLOT_BYTES[class] < size {
             class += 1;
         }
@@ -358,12 +368,12 @@ const fn direct_table() -> [u8; DIRECT_MAX_BYTES + 1] {
     table
 }
 
-const fn stepped_table() -> [u8; (SMALL_MAX_BYTES - DIRECT_MAX_BYTES) / STEP_BYTES + 1] {
-    let mut table = [0; (SMALL_MAX_BYTES - DIRECT_MAX_BYTES) / STEP_BYTES + 1];
+const fn stepped_table() -> [u8; STEPS] {
+    let mut table = [0; STEPS];
     let mut class = 1;
     let mut step = 0;
     while step < table.len() {
-        while SLOT_BYTES[class] < DIRECT_MAX_BYTES + step * STEP_BYTES {
+        while SLOT_BYTES[class] < DIRECT_BYTES + step * STEP_BYTES {
             class += 1;
         }
         table[step] = class as u8;

@@ -103,15 +103,19 @@ impl Magazine {
         object
     }
 
-    /// Leaves an object. False if the magazine is full. Aborts if the object is the newest already.
+    /// The newest object; null if there is none.
+    fn newest(&self) -> *mut u8 {
+        // SAFETY: as in `pop`.
+        unsafe { self.top.get().as_ref() }.get()
+    }
+
+    /// Leaves an object. False if the magazine is full, or the object is its newest already: one
+    /// answer for both keeps the call that tells them apart off the fast path.
     #[inline(always)] // The fast path itself.
     pub(crate) fn push(&self, object: *mut u8) -> bool {
         let top = self.top.get();
         // SAFETY: as in `pop`.
-        if unsafe { top.as_ref() }.get() == object {
-            fatal(Crime::DoubleFree, object.addr());
-        }
-        if top == self.limit.get() {
+        if unsafe { top.as_ref() }.get() == object || top == self.limit.get() {
             return false;
         }
         // SAFETY: `top` is below `limit`, a slot of this magazine.
@@ -169,8 +173,14 @@ impl MCache {
         Some(record)
     }
 
-    /// One object of `class`, when its magazine is empty. Null if the system has no memory.
-    pub(crate) fn refill(&self, class: SizeClass) -> *mut u8 {
+    /// One object of `class`, refilling its magazine if it is empty. Null if the system has no
+    /// memory. (A thread attached just now may have got an mcache with objects.)
+    pub(crate) fn alloc(&self, class: SizeClass) -> *mut u8 {
+        let object = self.magazines.get(class).pop();
+        if object.is_null() { self.refill(class) } else { object }
+    }
+
+    fn refill(&self, class: SizeClass) -> *mut u8 {
         self.note_slow_call(class);
         self.grow(class);
         let wanted = (self.capacity_of(class) / 2).max(1);
@@ -243,13 +253,21 @@ impl MCache {
         tiny::carve(class, private, slots, wanted)
     }
 
-    /// Takes back an object of `class`, when its magazine is full.
-    pub(crate) fn flush(&self, class: SizeClass, object: *mut u8) {
+    /// Takes back an object of `class`, flushing its magazine if it is full. Aborts if the object is
+    /// the newest there already.
+    pub(crate) fn free(&self, class: SizeClass, object: *mut u8) {
+        let magazine = self.magazines.get(class);
+        if magazine.newest() == object {
+            fatal(Crime::DoubleFree, object.addr());
+        }
+        if magazine.push(object) {
+            return;
+        }
         self.note_slow_call(class);
         if !self.grow(class) {
             self.flush_oldest(class, (self.capacity_of(class) / 2).max(1));
         }
-        self.magazines.get(class).push(object);
+        magazine.push(object);
     }
 
     /// Moves the `count` oldest objects out: as a batch into the depot, else to their spans.
