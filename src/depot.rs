@@ -9,7 +9,7 @@
 
 use core::ptr::NonNull;
 
-use crate::base::size_class::{MAGAZINE_MAX, SizeClass};
+use crate::base::size_class::{MAGAZINE_MAX, MAGAZINES, SizeClass};
 
 /// Most objects of a batch: half the largest magazine.
 pub(crate) const BATCH_MAX: usize = MAGAZINE_MAX / 2;
@@ -130,7 +130,25 @@ impl Depot {
 }
 
 /// Most full batches that a depot of `class` keeps.
+#[inline]
 pub(crate) fn capacity(class: SizeClass) -> u32 {
-    let batch_bytes = class.object_bytes() * (class.magazine_max() / 2);
-    ((DEPOT_BYTES / batch_bytes) as u32).clamp(2, DEPOT_BATCHES)
+    CAPACITY[class.index()]
 }
+
+const CAPACITY: [u32; MAGAZINES] = {
+    let mut table = [0; MAGAZINES];
+    let mut index = 1;
+    while index < MAGAZINES {
+        let class = SizeClass::new(index);
+        let fit = (DEPOT_BYTES / (class.object_bytes() * (class.magazine_max() / 2))) as u32;
+        table[index] = if fit < 2 {
+            2
+        } else if fit > DEPOT_BATCHES {
+            DEPOT_BATCHES
+        } else {
+            fit
+        };
+        index += 1;
+    }
+    table
+};

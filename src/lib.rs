@@ -100,6 +100,9 @@ mod sys;
 #[cfg(not(loom))]
 mod tiny;
 
+#[cfg(all(test, loom))]
+mod models;
+
 #[cfg(not(loom))]
 pub use abi::{SpanMalloc, trim};
 #[cfg(not(loom))]

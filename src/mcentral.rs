@@ -22,7 +22,8 @@ use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{Geometry, MAGAZINES, SizeClass};
 use crate::depot::{BatchRef, Depot};
 use crate::mheap::spans;
-use crate::mspan::{Freed, MSpan, PrivateSlots};
+use crate::tiny;
+use crate::mspan::{MSpan, PrivateSlots};
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
 use crate::span_set::SpanSet;
 use crate::sync::Mutex;
@@ -249,67 +250,24 @@ pub(crate) fn put(class: SizeClass, objects: &[*mut u8]) {
 ///
 /// # Safety
 /// The caller holds the lock of the span's home.
+#[inline]
 unsafe fn free_run_of_span<'a>(
     span: &'static MSpan,
     class: SizeClass,
     geometry: &Geometry,
     objects: &'a [*mut u8],
 ) -> &'a [*mut u8] {
-    let base = span.base().addr();
-    let span_bytes = span.bytes();
-    let mut rest = objects;
-    while let Some((&object, others)) = rest.split_first() {
-        let offset = object.addr().wrapping_sub(base);
-        if offset >= span_bytes {
-            break;
-        }
-        if class.is_tiny() {
-            // SAFETY: the caller holds the home lock.
-            unsafe { free_tiny(span, class, geometry, object, offset) };
-        } else {
-            // SAFETY: as above.
-            unsafe { free_slot(span, geometry, object, offset) };
-        }
-        rest = others;
+    if class.is_tiny() {
+        // SAFETY: the caller holds the home lock.
+        return unsafe { tiny::free_run(span, class, objects) };
+    }
+    // SAFETY: as above.
+    let (freed, crime) = unsafe { span.free_objects(geometry, objects) };
+    let rest = objects.get(freed..).unwrap_or_default();
+    if let (Some(crime), Some(object)) = (crime, rest.first()) {
+        fatal(crime, object.addr());
     }
     rest
-}
-
-/// # Safety
-/// The caller holds the lock of the span's home.
-#[inline]
-unsafe fn free_slot(span: &MSpan, geometry: &Geometry, object: *mut u8, offset: usize) {
-    let Some(slot) = span.slot_at(offset, geometry) else {
-        fatal(Crime::InteriorPointer, object.addr())
-    };
-    // SAFETY: the caller's promise.
-    if unsafe { span.free_slot(slot) } == Freed::Twice {
-        fatal(Crime::DoubleFree, object.addr());
-    }
-}
-
-/// Takes a tiny object out of its block, and frees the block with its last object.
-///
-/// # Safety
-/// The caller holds the lock of the span's home.
-unsafe fn free_tiny(span: &MSpan, class: SizeClass, geometry: &Geometry, object: *mut u8, offset: usize) {
-    let block_bytes = geometry.slot_bytes as usize;
-    let (block, within) = (offset / block_bytes, offset % block_bytes);
-    let mask = span.masks().and_then(|masks| masks.get(block));
-    let Some(mask) = mask.filter(|_| within % class.object_bytes() == 0) else {
-        fatal(Crime::InteriorPointer, object.addr())
-    };
-    // Relaxed: under the home lock; see the field's doc.
-    let live = mask.load(Relaxed);
-    if live & (1 << within) == 0 {
-        fatal(Crime::DoubleFree, object.addr());
-    }
-    let left = live & !(1 << within);
-    mask.store(left, Relaxed);
-    if left == 0 {
-        // SAFETY: the caller's promise. The block was taken, since an object of it was live.
-        unsafe { free_slot(span, geometry, object, offset - within) };
-    }
 }
 
 /// The span that an object of `class` lies in. Aborts if it lies in none of that class.

@@ -23,9 +23,10 @@
 #![allow(unsafe_code)]
 
 use core::cell::{Cell, UnsafeCell};
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 
 use crate::base::PAGE_BYTES;
+use crate::base::fatal::Crime;
 use crate::base::size_class::{Geometry, SLOTS_MAX, SizeClass};
 use crate::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
@@ -90,6 +91,63 @@ pub(crate) struct Shared {
     summary: u16,
     pub(crate) set: Set,
     words: [u64; WORDS],
+}
+
+/// The private half of a span that nobody has checked out.
+#[cfg(not(loom))]
+static NO_PRIVATE_WORDS: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+
+impl Shared {
+    /// The words of the private half; all zero if the span is not checked out.
+    #[inline]
+    fn private_words(&self) -> &'static [AtomicU64; WORDS] {
+        match self.owner {
+            // SAFETY: the private half of an mcache, a record that lives for ever, or of a frame
+            // that puts the span back, under the lock that the caller holds, before it returns. Its
+            // words are atomic.
+            Some(owner) => unsafe { &(*owner.as_ptr()).words },
+            #[cfg(not(loom))]
+            None => &NO_PRIVATE_WORDS,
+            #[cfg(loom)]
+            None => std::boxed::Box::leak(std::boxed::Box::new(core::array::from_fn(|_| AtomicU64::new(0)))),
+        }
+    }
+
+    /// Marks `count` slots from `slot` on, all in one word, as free, up to the first that is free in
+    /// either half; how many were not. Does not count them.
+    #[inline]
+    fn set_free(&mut self, private: &[AtomicU64; WORDS], slot: usize, count: usize) -> usize {
+        let (word, shift) = (slot / 64 % WORDS, slot % 64);
+        let bits = (u64::MAX >> (64 - count)) << shift;
+        let free = self.words[word];
+        // Relaxed: see Invariant 4; the private bit of a slot that was really taken was cleared
+        // before the program got the object.
+        let twice = (free | private[word].load(Relaxed)) & bits;
+        if twice != 0 {
+            return twice.trailing_zeros() as usize - shift;
+        }
+        self.words[word] = free | bits;
+        self.summary |= 1 << word;
+        count
+    }
+}
+
+/// How many objects from the front lie one slot behind the other, at most `most`. Objects that were
+/// allocated together are often freed together, and their bits are set together then: 31 to 23
+/// instructions an object in bulk.
+#[inline]
+fn neighbours(objects: &[*mut u8], slot_bytes: usize, most: usize) -> usize {
+    let Some((first, others)) = objects.split_first() else { return 0 };
+    let mut expected = first.addr().wrapping_add(slot_bytes);
+    let mut count = 1;
+    for object in others {
+        if object.addr() != expected || count == most {
+            break;
+        }
+        expected = expected.wrapping_add(slot_bytes);
+        count += 1;
+    }
+    count
 }
 
 // SAFETY: fields fixed after init are read only, the rest is reached under the home lock (`shared`)
@@ -196,17 +254,6 @@ impl MSpan {
         self.masks.get().map(|masks| unsafe { masks.as_ref() })
     }
 
-    /// The slot that begins `offset` bytes after the base, if one does.
-    #[inline]
-    pub(crate) fn slot_at(&self, offset: usize, geometry: &Geometry) -> Option<usize> {
-        if offset >= geometry.span_pages as usize * PAGE_BYTES {
-            return None;
-        }
-        let slot = (offset as u64 * u64::from(geometry.reciprocal)) >> 32;
-        let exact = slot * u64::from(geometry.slot_bytes) == offset as u64;
-        (exact && slot < u64::from(geometry.slots)).then_some(slot as usize)
-    }
-
     /// First byte of a slot.
     #[inline]
     pub(crate) fn slot_address(&self, slot: usize, geometry: &Geometry) -> *mut u8 {
@@ -233,22 +280,57 @@ impl MSpan {
     pub(crate) unsafe fn free_slot(&self, slot: usize) -> Freed {
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
-        let (word, bit) = (slot / 64, 1 << (slot % 64));
-        let mut free = shared.words[word];
-        if let Some(owner) = shared.owner {
-            // SAFETY: `owner` is the private half of an mcache, a record that lives for ever, or of
-            // a frame that puts the span back before it returns; its words are atomic.
-            // Relaxed: see Invariant 4; the bit of a slot that was really taken was cleared before
-            // the program got the object.
-            free |= unsafe { owner.as_ref() }.words[word].load(Relaxed);
+        let private = shared.private_words();
+        let done = shared.set_free(private, slot, 1);
+        shared.free_slots += done as u16;
+        if done == 1 { Freed::Done } else { Freed::Twice }
+    }
+
+    /// Frees the objects at the front of `objects` that lie in this span; their number, and the
+    /// crime if the one behind them is no taken object of the span.
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    #[inline]
+    pub(crate) unsafe fn free_objects(
+        &self,
+        geometry: &Geometry,
+        objects: &[*mut u8],
+    ) -> (usize, Option<Crime>) {
+        let (base, span_bytes) = (self.base().addr(), self.bytes());
+        let Geometry { slot_bytes, slots, reciprocal, .. } = *geometry;
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let private = shared.private_words();
+        let mut freed = 0;
+        let mut crime = None;
+        while let Some(object) = objects.get(freed) {
+            let offset = object.addr().wrapping_sub(base) as u64;
+            if offset >= span_bytes as u64 {
+                break;
+            }
+            let slot = (offset * u64::from(reciprocal)) >> 32;
+            if slot * u64::from(slot_bytes) != offset || slot >= u64::from(slots) {
+                crime = Some(Crime::InteriorPointer);
+                break;
+            }
+            let slot = slot as usize;
+            let next = object.wrapping_add(slot_bytes as usize);
+            let run = if objects.get(freed + 1) == Some(&next) {
+                let most = (64 - slot % 64).min(slots as usize - slot);
+                neighbours(&objects[freed..], slot_bytes as usize, most)
+            } else {
+                1
+            };
+            let done = shared.set_free(private, slot, run);
+            freed += done;
+            if done < run {
+                crime = Some(Crime::DoubleFree);
+                break;
+            }
         }
-        if free & bit != 0 {
-            return Freed::Twice;
-        }
-        shared.words[word] |= bit;
-        shared.summary |= 1 << word;
-        shared.free_slots += 1;
-        Freed::Done
+        shared.free_slots += freed as u16;
+        (freed, crime)
     }
 
     /// Takes up to `wanted` free slots of the shared half, lowest first.
@@ -401,9 +483,4 @@ impl PrivateSlots {
     pub(crate) fn is_dry(&self) -> bool {
         self.summary.get() == 0
     }
-}
-
-/// Pointer equality of spans.
-pub(crate) fn same(left: &MSpan, right: &MSpan) -> bool {
-    ptr::eq(left, right)
 }

@@ -18,12 +18,15 @@
 //! 1. A block is taken exactly while its mask is not zero.
 //! 2. The mask of a block is written by its holder when it is cut, and under the home lock after.
 
+#![allow(unsafe_code)]
+
 use core::cell::Cell;
 
 use crate::arena::{Place, place_of};
+use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{SizeClass, TINY_BLOCK_BYTES};
 use crate::mcentral;
-use crate::mspan::PrivateSlots;
+use crate::mspan::{Freed, MSpan, PrivateSlots};
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// Objects of a tiny class that a block holds.
@@ -75,4 +78,38 @@ fn set_mask(block: *mut u8, mask: u16) {
         // Relaxed: the block is the caller's; who frees its objects got them from the caller.
         slot.store(mask, Relaxed);
     }
+}
+
+/// Frees the objects at the front of `objects` that lie in `span`, a span of tiny blocks; the
+/// others. A block is freed with its last object. Aborts on an object that is not a live one.
+///
+/// # Safety
+/// The caller holds the lock of the span's home.
+pub(crate) unsafe fn free_run<'a>(
+    span: &MSpan,
+    class: SizeClass,
+    objects: &'a [*mut u8],
+) -> &'a [*mut u8] {
+    let mut rest = objects;
+    while let Some((&object, others)) = rest.split_first() {
+        let offset = object.addr().wrapping_sub(span.base().addr());
+        if offset >= span.bytes() {
+            break;
+        }
+        let (block, within) = (offset / TINY_BLOCK_BYTES, offset % TINY_BLOCK_BYTES);
+        let mask = span.masks().and_then(|masks| masks.get(block));
+        let Some(mask) = mask.filter(|_| within.is_multiple_of(class.object_bytes())) else {
+            fatal(Crime::InteriorPointer, object.addr())
+        };
+        // Relaxed: under the home lock (Invariant 2).
+        let live = mask.load(Relaxed);
+        let left = live & !(1 << within);
+        mask.store(left, Relaxed);
+        // SAFETY: the caller's promise.
+        if left == live || (left == 0 && unsafe { span.free_slot(block) } == Freed::Twice) {
+            fatal(Crime::DoubleFree, object.addr());
+        }
+        rest = others;
+    }
+    rest
 }

@@ -174,28 +174,13 @@ impl SizeClass {
     /// Bytes that an object of this class can use.
     #[inline]
     pub(crate) const fn object_bytes(self) -> usize {
-        if self.is_tiny() {
-            1 << (self.0 as usize - CLASSES)
-        } else {
-            SLOT_BYTES[self.0 as usize]
-        }
+        OBJECT_BYTES[self.0 as usize] as usize
     }
 
     /// Most objects that a magazine of this class may hold.
     #[inline]
     pub(crate) const fn magazine_max(self) -> usize {
-        let bytes = self.object_bytes();
-        if bytes == 0 {
-            return 0;
-        }
-        let fit = MAGAZINE_BYTES / bytes;
-        if fit > MAGAZINE_MAX {
-            MAGAZINE_MAX
-        } else if fit < MAGAZINE_MIN {
-            MAGAZINE_MIN
-        } else {
-            fit
-        }
+        MAGAZINE_OBJECTS[self.0 as usize] as usize
     }
 
     /// How its span class cuts spans.
@@ -266,6 +251,8 @@ const STEPS: usize = (SMALL_MAX_BYTES - DIRECT_BYTES) / STEP_BYTES + 1;
 /// Geometry of the size classes and, last, of the tiny blocks.
 static GEOMETRY: [Geometry; CLASSES + 1] = geometry_table();
 const SLOT_BYTES: [usize; CLASSES] = slot_sizes();
+const OBJECT_BYTES: [u16; MAGAZINES] = object_sizes();
+const MAGAZINE_OBJECTS: [u16; MAGAZINES] = magazine_table();
 
 /// The slot size of each class, by Go's procedure (`mksizeclasses.go`).
 ///
@@ -343,6 +330,32 @@ const fn geometry_table() -> [Geometry; CLASSES + 1] {
             slots: slots as u32,
             reciprocal: (1_u64 << 32).div_ceil(slot_bytes as u64) as u32,
             bucket_scale: (1 << 19) / slots as u32,
+        };
+        class += 1;
+    }
+    table
+}
+
+const fn object_sizes() -> [u16; MAGAZINES] {
+    let mut table = [0; MAGAZINES];
+    let mut class = 1;
+    while class < MAGAZINES {
+        let bytes = if class < CLASSES { SLOT_BYTES[class] } else { 1 << (class - CLASSES) };
+        table[class] = bytes as u16;
+        class += 1;
+    }
+    table
+}
+
+const fn magazine_table() -> [u16; MAGAZINES] {
+    let mut table = [0; MAGAZINES];
+    let mut class = 1;
+    while class < MAGAZINES {
+        let fit = MAGAZINE_BYTES / OBJECT_BYTES[class] as usize;
+        table[class] = match fit {
+            ..MAGAZINE_MIN => MAGAZINE_MIN as u16,
+            MAGAZINE_MAX.. => MAGAZINE_MAX as u16,
+            _ => fit as u16,
         };
         class += 1;
     }

@@ -16,6 +16,8 @@
 
 mod mutex;
 
+#[cfg(all(test, loom))]
+pub(crate) use mutex::model::sleeps;
 pub(crate) use mutex::{Guard, Mutex};
 
 #[cfg(not(loom))]

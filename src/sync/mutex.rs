@@ -104,7 +104,13 @@ impl<T> Mutex<T> {
 
     /// Takes the lock and forgets the guard: for `fork`, which can't keep guards across it.
     pub(crate) fn lock_for_fork(&self) {
-        core::mem::forget(self.lock());
+        #[cfg_attr(not(loom), expect(unused_mut, reason = "only the model checker's part changes"))]
+        let mut guard = self.lock();
+        #[cfg(loom)]
+        {
+            guard.value = None; // No access outlives the guard in the model checker.
+        }
+        core::mem::forget(guard);
     }
 
     /// Gives back what [`Self::lock_for_fork`] took.
@@ -216,7 +222,17 @@ fn spin() {
 /// The kernel's part of a futex, for the model checker: the check and the sleep are one step, so a
 /// lost wake-up is a deadlock that the checker reports.
 #[cfg(loom)]
-mod model {
+pub(super) mod model {
+    std::thread_local! {
+        /// Sleeps so far. The checker runs all threads of a model in one thread of the system.
+        static SLEEPS: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+    }
+
+    /// How often threads of models that this thread has run were put to sleep.
+    pub(crate) fn sleeps() -> usize {
+        SLEEPS.get()
+    }
+
     pub(super) struct Sleepers {
         lock: loom::sync::Mutex<()>,
         woken: loom::sync::Condvar,
@@ -230,6 +246,7 @@ mod model {
         pub(super) fn wait(&self, still: impl Fn() -> bool) {
             let guard = self.lock.lock().unwrap();
             if still() {
+                SLEEPS.set(SLEEPS.get() + 1);
                 drop(self.woken.wait(guard).unwrap());
             }
         }

@@ -26,7 +26,9 @@ pub(crate) use linux::*;
 #[cfg(not(target_os = "linux"))]
 compile_error!("spanmalloc runs on Linux (x86-64 and aarch64); other systems need a file in src/sys/");
 
+#[cfg(not(loom))]
 mod slot;
+#[cfg(not(loom))]
 pub(crate) use slot::{set_thread_slot, thread_slot};
 
 #[cfg(test)]

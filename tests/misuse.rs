@@ -1,0 +1,374 @@
+//! What happens to a program that frees what it must not: it ends with SIGABRT, and one sentence on
+//! standard error names the crime and the address.
+//!
+//! Each test commits its crime in a process of its own, which first tells the address.
+
+#![cfg(not(miri))] // Starts processes.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::mem;
+use std::os::unix::process::ExitStatusExt;
+use std::ptr;
+use std::thread;
+
+use common::{is_alone, run_alone};
+use spanmalloc::{SpanMalloc, trim};
+
+const DOUBLE_FREE: &str = "double free of";
+const FOREIGN: &str = "free of a pointer that is not from this heap:";
+const FREE_MEMORY: &str = "free of memory that is free already:";
+const INTERIOR: &str = "free of a pointer into the middle of an object:";
+const WRONG_LAYOUT: &str = "free with a Layout of another size class:";
+
+/// Before the address, on the standard output of who commits a crime.
+const MARK: &str = "the address is ";
+
+/// Runs `crime` in a process of its own, which must end with this sentence.
+fn dies<F: FnOnce()>(sentence: &str, crime: F) {
+    if is_alone() {
+        return crime();
+    }
+    let output = run_alone(&crime);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let told = stdout.split_once(MARK).and_then(|(_, rest)| rest.lines().next());
+    let address = told.unwrap_or_else(|| panic!("no address in {stdout:?}, {stderr:?}"));
+    assert_eq!(stderr, format!("spanmalloc: {sentence} {address}\n"), "stdout: {stdout}");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+}
+
+/// Tells the address that the crime is about to be committed at.
+fn tell(address: *const u8) {
+    println!("{MARK}{:#x}", address.addr());
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).unwrap()
+}
+
+fn alloc(size: usize) -> *mut u8 {
+    // SAFETY: no size here is zero.
+    let object = unsafe { SpanMalloc.alloc(layout(size)) };
+    assert!(!object.is_null());
+    object
+}
+
+/// Frees, rightly or wrongly.
+fn free(object: *mut u8, size: usize) {
+    // SAFETY: none if it is a crime, of which the allocator promises to end the process.
+    unsafe { SpanMalloc.dealloc(object, layout(size)) };
+}
+
+/// Keeps this thread on one CPU, so that it uses one depot.
+fn stay_on_one_cpu() {
+    // SAFETY: an all-zero set is valid; CPU numbers from the kernel fit it.
+    unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        libc::CPU_SET(usize::try_from(libc::sched_getcpu()).unwrap(), &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
+    }
+}
+
+#[test]
+fn double_free_in_a_row_is_seen_at_once() {
+    dies(DOUBLE_FREE, || {
+        let object = alloc(48);
+        tell(object);
+        free(object, 48);
+        free(object, 48);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn double_free_in_a_row_is_seen_when_the_magazine_is_full() {
+    dies(DOUBLE_FREE, || {
+        // 32 KiB objects have magazines of a few.
+        let objects: Vec<_> = (0..64).map(|_| alloc(32 << 10)).collect();
+        objects[..4].iter().for_each(|object| free(*object, 32 << 10));
+        tell(objects[3]);
+        free(objects[3], 32 << 10);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn double_free_of_a_tiny_object_in_a_row_is_seen_at_once() {
+    dies(DOUBLE_FREE, || {
+        let object = alloc(3);
+        tell(object);
+        free(object, 3);
+        free(object, 3);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn double_free_with_another_between_is_seen_by_trim() {
+    dies(DOUBLE_FREE, || {
+        let (twice, once) = (alloc(48), alloc(48));
+        tell(twice);
+        free(twice, 48);
+        free(once, 48);
+        free(twice, 48);
+        trim();
+    });
+}
+
+#[test]
+fn double_free_is_seen_when_a_magazine_is_flushed_to_the_spans() {
+    dies(DOUBLE_FREE, || {
+        stay_on_one_cpu();
+        let objects: Vec<_> = (0..20_000).map(|_| alloc(48)).collect();
+        let (twice, others) = objects.split_first().unwrap();
+        // Fills the depot, which takes magazines unseen.
+        let (before, after) = others.split_at(10_000);
+        before.iter().for_each(|object| free(*object, 48));
+        tell(*twice);
+        free(*twice, 48);
+        free(after[0], 48);
+        free(*twice, 48);
+        after[1..].iter().for_each(|object| free(*object, 48));
+    });
+}
+
+#[test]
+fn double_free_of_a_tiny_object_is_seen_by_trim() {
+    dies(DOUBLE_FREE, || {
+        let (twice, once) = (alloc(4), alloc(4));
+        tell(twice);
+        free(twice, 4);
+        free(once, 4);
+        free(twice, 4);
+        trim();
+    });
+}
+
+#[test]
+fn double_free_of_a_tiny_object_beside_live_ones_is_seen_by_trim() {
+    dies(DOUBLE_FREE, || {
+        let objects: Vec<_> = (0..64).map(|_| alloc(1)).collect();
+        free(objects[20], 1);
+        trim();
+        tell(objects[20]);
+        free(objects[20], 1);
+        trim();
+    });
+}
+
+#[test]
+fn double_free_after_the_first_one_was_flushed_is_seen() {
+    dies(DOUBLE_FREE, || {
+        let (twice, _alive) = (alloc(48), alloc(48));
+        free(twice, 48);
+        trim();
+        tell(twice);
+        free(twice, 48);
+        trim();
+    });
+}
+
+#[test]
+fn double_free_by_two_threads_is_seen_by_trim() {
+    dies(DOUBLE_FREE, || {
+        let (twice, _alive) = (alloc(48), alloc(48));
+        tell(twice);
+        let address = twice.expose_provenance();
+        let other = thread::spawn(move || free(ptr::with_exposed_provenance_mut(address), 48));
+        other.join().unwrap();
+        free(twice, 48);
+        trim();
+    });
+}
+
+#[test]
+fn double_free_after_the_span_went_back_is_a_free_of_free_memory() {
+    dies(FREE_MEMORY, || {
+        let object = alloc(48);
+        free(object, 48);
+        trim();
+        tell(object);
+        free(object, 48);
+        trim();
+    });
+}
+
+#[test]
+fn double_free_of_a_large_object_is_a_free_of_free_memory() {
+    dies(FREE_MEMORY, || {
+        let object = alloc(100_000);
+        tell(object);
+        free(object, 100_000);
+        free(object, 100_000);
+    });
+}
+
+#[test]
+fn double_free_of_a_huge_object_is_a_free_of_a_foreign_pointer() {
+    dies(FOREIGN, || {
+        let object = alloc(100 << 20);
+        tell(object);
+        free(object, 100 << 20);
+        free(object, 100 << 20);
+    });
+}
+
+#[test]
+fn resizing_a_freed_large_object_is_seen() {
+    dies(FREE_MEMORY, || {
+        let object = alloc(100_000);
+        free(object, 100_000);
+        tell(object);
+        // SAFETY: none, it is the crime.
+        unsafe { SpanMalloc.realloc(object, layout(100_000), 200_000) };
+    });
+}
+
+#[test]
+fn free_of_a_stack_pointer_as_a_large_object_is_seen_at_once() {
+    dies(FOREIGN, || {
+        let mut bytes = [0_u8; 64];
+        tell(bytes.as_ptr());
+        free(bytes.as_mut_ptr(), 100_000);
+    });
+}
+
+#[test]
+fn free_of_a_stack_pointer_as_a_small_object_is_seen_by_trim() {
+    dies(FOREIGN, || {
+        let mut bytes = [0_u8; 64];
+        tell(bytes.as_ptr());
+        free(bytes.as_mut_ptr(), 64);
+        trim();
+    });
+}
+
+static NOT_OURS: [u8; 64] = [7; 64];
+
+#[test]
+fn free_of_a_static_as_a_large_object_is_seen_at_once() {
+    dies(FOREIGN, || {
+        tell(NOT_OURS.as_ptr());
+        free(NOT_OURS.as_ptr().cast_mut(), 100_000);
+    });
+}
+
+#[test]
+fn free_of_a_static_as_a_small_object_is_seen_by_trim() {
+    dies(FOREIGN, || {
+        alloc(64); // The heap exists.
+        tell(NOT_OURS.as_ptr());
+        free(NOT_OURS.as_ptr().cast_mut(), 64);
+        trim();
+    });
+}
+
+#[test]
+fn free_of_a_static_as_a_tiny_object_is_seen_by_trim() {
+    dies(FOREIGN, || {
+        tell(NOT_OURS.as_ptr());
+        free(NOT_OURS.as_ptr().cast_mut(), 2);
+        trim();
+    });
+}
+
+#[test]
+fn free_into_the_middle_of_a_small_object_is_seen_by_trim() {
+    dies(INTERIOR, || {
+        let inside = alloc(48).wrapping_add(16);
+        tell(inside);
+        free(inside, 48);
+        trim();
+    });
+}
+
+#[test]
+fn free_into_the_middle_of_a_tiny_object_is_seen_by_trim() {
+    dies(INTERIOR, || {
+        let inside = alloc(4).wrapping_add(1);
+        tell(inside);
+        free(inside, 4);
+        trim();
+    });
+}
+
+#[test]
+fn free_behind_the_last_slot_of_a_span_is_seen_by_trim() {
+    dies(INTERIOR, || {
+        // Spans of 48-byte slots have 32 bytes behind the last one: 682 slots in 32 KiB.
+        let first = (0..2000).map(|_| alloc(48)).find(|object| object.addr() % 8192 == 0).unwrap();
+        let behind = first.wrapping_add(682 * 48);
+        tell(behind);
+        free(behind, 48);
+        trim();
+    });
+}
+
+#[test]
+fn free_into_the_middle_of_a_large_object_is_seen_at_once() {
+    dies(INTERIOR, || {
+        let inside = alloc(100_000).wrapping_add(50_000);
+        tell(inside);
+        free(inside, 100_000);
+    });
+}
+
+#[test]
+fn free_into_the_middle_of_a_huge_object_is_seen_at_once() {
+    dies(INTERIOR, || {
+        let inside = alloc(100 << 20).wrapping_add(80 << 20);
+        tell(inside);
+        free(inside, 100 << 20);
+    });
+}
+
+#[test]
+fn free_with_another_small_layout_is_seen_by_trim() {
+    dies(WRONG_LAYOUT, || {
+        let object = alloc(48);
+        tell(object);
+        free(object, 64);
+        trim();
+    });
+}
+
+#[test]
+fn free_of_a_small_object_as_a_tiny_one_is_seen_by_trim() {
+    dies(WRONG_LAYOUT, || {
+        let object = alloc(48);
+        tell(object);
+        free(object, 4);
+        trim();
+    });
+}
+
+#[test]
+fn free_of_a_small_object_as_a_large_one_is_seen_at_once() {
+    dies(WRONG_LAYOUT, || {
+        let object = alloc(48);
+        tell(object);
+        free(object, 100_000);
+    });
+}
+
+#[test]
+fn free_of_a_large_object_as_a_small_one_is_seen_by_trim() {
+    dies(WRONG_LAYOUT, || {
+        let object = alloc(100_000);
+        tell(object);
+        free(object, 48);
+        trim();
+    });
+}
+
+#[test]
+fn free_of_a_huge_object_as_a_small_one_is_seen_by_trim() {
+    dies(WRONG_LAYOUT, || {
+        let object = alloc(100 << 20);
+        tell(object);
+        free(object, 48);
+        trim();
+    });
+}
