@@ -103,12 +103,18 @@ pub(crate) enum Place {
 /// What lies at `address`, which may be anything. Two dependent loads; never faults.
 #[inline]
 pub(crate) fn place_of(address: usize) -> Place {
-    let Some(entry) = entry_of(address) else { return Place::Foreign };
+    let Some(entry) = entry_of(address) else {
+        return Place::Foreign;
+    };
     // Acquire pairs with the Release of `Arena::reserve` and `set_huge`: the record is filled.
     let found = entry.load(Acquire);
-    let Some(arena) = NonNull::new(found) else { return Place::Foreign };
+    let Some(arena) = NonNull::new(found) else {
+        return Place::Foreign;
+    };
     if arena.addr().get() & HUGE_TAG != 0 {
-        let span = found.map_addr(|address| address & !HUGE_TAG).cast::<MSpan>();
+        let span = found
+            .map_addr(|address| address & !HUGE_TAG)
+            .cast::<MSpan>();
         // SAFETY: tagged entries point to span records, which live for ever.
         return Place::Live(unsafe { &*span });
     }
@@ -148,7 +154,8 @@ impl Arena {
             }
         };
         set_window(base.addr().get());
-        let (Some(entry), Some(record)) = (entry_of(base.addr().get()), meta::alloc::<Self>()) else {
+        let (Some(entry), Some(record)) = (entry_of(base.addr().get()), meta::alloc::<Self>())
+        else {
             // SAFETY: reserved just now, and nobody else knows it.
             unsafe { sys::unmap(base, bytes) };
             return None;
@@ -257,7 +264,10 @@ pub(crate) fn set_huge(base: usize, bytes: usize, span: Option<&'static MSpan>) 
         return false;
     }
     let tagged = span.map_or(ptr::null_mut(), |span| {
-        ptr::from_ref(span).cast_mut().map_addr(|address| address | HUGE_TAG).cast()
+        ptr::from_ref(span)
+            .cast_mut()
+            .map_addr(|address| address | HUGE_TAG)
+            .cast()
     });
     for part in 0..bytes.div_ceil(ARENA_BYTES) {
         if let Some(entry) = entry_of(base + part * ARENA_BYTES) {

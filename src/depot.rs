@@ -94,7 +94,11 @@ unsafe impl Send for Depot {}
 
 impl Depot {
     pub(crate) const fn new() -> Self {
-        Self { full: Stack(None), full_batches: 0, empty: Stack(None) }
+        Self {
+            full: Stack(None),
+            full_batches: 0,
+            empty: Stack(None),
+        }
     }
 
     /// Full batches here.
@@ -104,7 +108,11 @@ impl Depot {
 
     /// Leaves a full batch, in exchange for an empty record if there is one. Gives the batch back
     /// if the depot has as many as it may.
-    pub(crate) fn put(&mut self, batch: BatchRef, class: SizeClass) -> Result<Option<BatchRef>, BatchRef> {
+    pub(crate) fn put(
+        &mut self,
+        batch: BatchRef,
+        class: SizeClass,
+    ) -> Result<Option<BatchRef>, BatchRef> {
         if self.full_batches >= capacity(class) {
             return Err(batch);
         }

@@ -88,7 +88,13 @@ fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
     unsafe { sys::advise_huge_pages(base, bytes) };
     // SAFETY: record and mapping are ours alone; the record is filled before anyone can find it.
     let span = unsafe {
-        MSpan::init(record, base.as_ptr(), (bytes / PAGE_BYTES) as u32, SizeClass::NONE, 0);
+        MSpan::init(
+            record,
+            base.as_ptr(),
+            (bytes / PAGE_BYTES) as u32,
+            SizeClass::NONE,
+            0,
+        );
         record.as_ref()
     };
     span.set_huge();
@@ -104,7 +110,9 @@ fn mapping_bytes(size: usize) -> Option<usize> {
 /// The span of a large object. Aborts if `object` is not the start of one.
 fn live_object(object: *mut u8) -> &'static MSpan {
     match place_of(object.addr()) {
-        Place::Live(span) if span.class() != SizeClass::NONE => fatal(Crime::WrongLayout, object.addr()),
+        Place::Live(span) if span.class() != SizeClass::NONE => {
+            fatal(Crime::WrongLayout, object.addr())
+        }
         Place::Live(span) if span.base() != object => fatal(Crime::InteriorPointer, object.addr()),
         Place::Live(span) => span,
         Place::Free => fatal(Crime::FreeMemory, object.addr()),
@@ -128,11 +136,6 @@ pub(crate) fn free(object: *mut u8) {
     }
 }
 
-/// Bytes that a large object can use.
-pub(crate) fn usable_bytes(object: *mut u8) -> usize {
-    live_object(object).bytes()
-}
-
 /// Changes the length of a large object to `size` (which is large too) without moving it. False, and
 /// nothing changed, if that is not possible.
 pub(crate) fn resize_in_place(object: *mut u8, size: usize) -> bool {
@@ -142,15 +145,26 @@ pub(crate) fn resize_in_place(object: *mut u8, size: usize) -> bool {
     }
     let old = span.pages();
     let new = pages_for(size);
-    let Some((arena, first)) = Arena::containing(object) else { return false };
-    let run = Run { arena, first, count: old, fresh: false };
+    let Some((arena, first)) = Arena::containing(object) else {
+        return false;
+    };
+    let run = Run {
+        arena,
+        first,
+        count: old,
+        fresh: false,
+    };
     match new {
         _ if new == old as usize => true,
         _ if new < old as usize => {
             let new = new as u32;
             span.set_extent(object, new);
             arena.set_span(first + new, old - new, None);
-            run_cache::put(Run { first: first + new, count: old - new, ..run });
+            run_cache::put(Run {
+                first: first + new,
+                count: old - new,
+                ..run
+            });
             true
         }
         _ if new < ARENA_PAGES as usize => {

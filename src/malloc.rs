@@ -109,7 +109,12 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
 /// # Safety
 /// As for [`free`]; if the result is not null, the object is the result.
 #[inline]
-pub(crate) unsafe fn realloc(object: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8 {
+pub(crate) unsafe fn realloc(
+    object: *mut u8,
+    size: usize,
+    align: usize,
+    new_size: usize,
+) -> *mut u8 {
     let (old_class, new_class) = (class_for(size, align), class_for(new_size, align));
     if old_class == new_class && old_class != SizeClass::NONE {
         return object;

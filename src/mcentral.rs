@@ -22,12 +22,12 @@ use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{Geometry, MAGAZINES, SizeClass};
 use crate::depot::{BatchRef, Depot};
 use crate::mheap::spans;
-use crate::tiny;
 use crate::mspan::{MSpan, PrivateSlots};
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
 use crate::span_set::SpanSet;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::tiny;
 
 /// One shard of one class.
 #[repr(align(128))] // Two cache lines, as the prefetcher of x86-64 fetches pairs.
@@ -52,7 +52,10 @@ unsafe impl Send for Spans {}
 static SHARDS: [[Shard; MAGAZINES]; MAX_SHARDS] = [const {
     [const {
         Shard {
-            lock: Mutex::new(Spans { set: SpanSet::new(), depot: Depot::new() }),
+            lock: Mutex::new(Spans {
+                set: SpanSet::new(),
+                depot: Depot::new(),
+            }),
             partial_hint: AtomicU32::new(0),
             depot_hint: AtomicU32::new(0),
         }
@@ -104,7 +107,9 @@ pub(crate) fn take(
         taken += take_elsewhere(class, here, private, wanted, &mut take);
     }
     if taken == 0 && private.span().is_none() {
-        let Some(span) = spans::alloc_span(class, here) else { return 0 };
+        let Some(span) = spans::alloc_span(class, here) else {
+            return 0;
+        };
         private.adopt(span, class.geometry().slots as usize);
     }
     if let Some(span) = private.span() {
@@ -129,7 +134,9 @@ fn take_elsewhere(
         if shard.partial_hint.load(Relaxed) == 0 {
             continue;
         }
-        let Some(mut spans) = shard.lock.try_lock() else { continue };
+        let Some(mut spans) = shard.lock.try_lock() else {
+            continue;
+        };
         let taken = spans.take_partial(class.geometry(), private, wanted, take);
         shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
         if taken > 0 || private.span().is_some() {
@@ -165,7 +172,9 @@ impl Spans {
         while taken < wanted {
             // SAFETY: `self` is reached through the shard's lock only, here and below; the spans of
             // its set have it as their home.
-            let Some(span) = (unsafe { self.set.pop_fullest() }) else { break };
+            let Some(span) = (unsafe { self.set.pop_fullest() }) else {
+                break;
+            };
             // SAFETY: as above.
             let free = usize::from(unsafe { span.shared() }.free_slots);
             if free > wanted - taken {
@@ -188,7 +197,12 @@ impl Spans {
     ///
     /// # Safety
     /// `span` is checked out to `private` by the calling thread, and `self` is its home.
-    unsafe fn retire(&mut self, span: &'static MSpan, private: &PrivateSlots, geometry: &Geometry) -> bool {
+    unsafe fn retire(
+        &mut self,
+        span: &'static MSpan,
+        private: &PrivateSlots,
+        geometry: &Geometry,
+    ) -> bool {
         // SAFETY: the home lock is held, because `self` is reached through it only.
         unsafe {
             span.put_back(private);
@@ -327,18 +341,6 @@ pub(crate) fn drain_depots() {
             if let Some(spare) = spare {
                 shard.lock.lock().depot.put_empty(spare);
             }
-        }
-    }
-}
-
-/// Objects of each class that lie in depots, and spans by set, for statistics.
-pub(crate) fn visit(mut each: impl FnMut(SizeClass, u32, u32)) {
-    for row in &SHARDS[..shard_count()] {
-        for (index, shard) in row.iter().enumerate() {
-            let spans = shard.lock.lock();
-            let (partial, full) = (spans.set.partial_spans(), spans.set.full_spans());
-            drop(spans);
-            each(SizeClass::new(index), partial, full);
         }
     }
 }

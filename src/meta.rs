@@ -29,7 +29,10 @@ struct Rest {
 // SAFETY: the unused part of a mapping belongs to nobody, whichever thread looks at it.
 unsafe impl Send for Rest {}
 
-static RECORDS: Mutex<Rest> = Mutex::new(Rest { start: None, bytes: 0 });
+static RECORDS: Mutex<Rest> = Mutex::new(Rest {
+    start: None,
+    bytes: 0,
+});
 
 /// Bytes handed out for records so far. **Any thread; atomic**, a counter.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -40,7 +43,11 @@ static BYTES: AtomicUsize = AtomicUsize::new(0);
 pub(crate) fn alloc<T>() -> Option<NonNull<T>> {
     const { assert!(align_of::<T>() <= 4096) };
     let bytes = size_of::<T>();
-    let memory = if bytes > CHUNK_BYTES / 4 { sys::map(bytes)? } else { carve(bytes, align_of::<T>())? };
+    let memory = if bytes > CHUNK_BYTES / 4 {
+        sys::map(bytes)?
+    } else {
+        carve(bytes, align_of::<T>())?
+    };
     BYTES.fetch_add(bytes, Relaxed);
     Some(memory.cast())
 }
@@ -56,7 +63,10 @@ fn carve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
         return Some(found);
     }
     let chunk = sys::map(CHUNK_BYTES)?;
-    *rest = Rest { start: Some(chunk), bytes: CHUNK_BYTES };
+    *rest = Rest {
+        start: Some(chunk),
+        bytes: CHUNK_BYTES,
+    };
     rest.take(bytes, align)
 }
 
@@ -69,7 +79,10 @@ impl Rest {
         }
         // SAFETY: both offsets are within the chunk, as just compared.
         let (found, next) = unsafe { (start.add(padding), start.add(padding + bytes)) };
-        *self = Self { start: Some(next), bytes: self.bytes - padding - bytes };
+        *self = Self {
+            start: Some(next),
+            bytes: self.bytes - padding - bytes,
+        };
         Some(found)
     }
 }

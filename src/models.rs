@@ -65,7 +65,10 @@ fn count_under_lock(threads: usize, rounds: usize) {
         }
         assert_eq!(*count.lock(), threads * rounds);
     });
-    assert!(sleeps() > sleeps_before, "no execution gets as far as the kernel's queue");
+    assert!(
+        sleeps() > sleeps_before,
+        "no execution gets as far as the kernel's queue"
+    );
 }
 
 #[test]
@@ -84,10 +87,12 @@ fn a_try_never_enters_a_held_mutex() {
         let count = Arc::new(Mutex::new(0));
         let other = {
             let count = Arc::clone(&count);
-            thread::spawn(move || count.try_lock().is_some_and(|mut count| {
-                *count += 1;
-                true
-            }))
+            thread::spawn(move || {
+                count.try_lock().is_some_and(|mut count| {
+                    *count += 1;
+                    true
+                })
+            })
         };
         *count.lock() += 1;
         let entered = other.join().unwrap();
@@ -245,7 +250,10 @@ impl Home {
 
     fn report_empty(&self) {
         for (slot, live) in self.live.iter().enumerate() {
-            assert!(!live.load(SeqCst), "the span is reported empty, but slot {slot} is live");
+            assert!(
+                !live.load(SeqCst),
+                "the span is reported empty, but slot {slot} is live"
+            );
         }
         self.empty.fetch_add(1, SeqCst);
     }
@@ -369,7 +377,11 @@ fn of_two_frees_of_one_slot_exactly_one_is_told_a_double_free_while_the_owner_sw
         };
         let crimes = [home.free_object(slot), other.join().unwrap()];
         let (half, swept) = sweeper.join().unwrap();
-        assert_eq!(crimes.iter().filter(|crime| crime.is_none()).count(), 1, "{crimes:?}");
+        assert_eq!(
+            crimes.iter().filter(|crime| crime.is_none()).count(),
+            1,
+            "{crimes:?}"
+        );
         assert!(crimes.contains(&Some(Crime::DoubleFree)), "{crimes:?}");
         assert!(swept <= 1);
         assert_eq!(home.free_object(slot), Some(Crime::DoubleFree));
@@ -467,7 +479,12 @@ fn object(number: usize) -> *mut u8 {
 
 /// Numbers of the objects in a batch.
 fn numbers(batch: &mut BatchRef) -> Vec<usize> {
-    batch.get().objects().iter().map(|object| object.addr()).collect()
+    batch
+        .get()
+        .objects()
+        .iter()
+        .map(|object| object.addr())
+        .collect()
 }
 
 #[test]
@@ -482,8 +499,10 @@ fn a_depot_loses_and_doubles_neither_objects_nor_records() {
             })
             .collect();
         // SAFETY: valid, alive to the end of the model, and each made into one `BatchRef`.
-        let mut fresh: Vec<BatchRef> =
-            records.iter().map(|record| unsafe { BatchRef::new(*record) }).collect();
+        let mut fresh: Vec<BatchRef> = records
+            .iter()
+            .map(|record| unsafe { BatchRef::new(*record) })
+            .collect();
         let depot = Arc::new(Mutex::new(Depot::new()));
 
         let consumer = {
@@ -507,7 +526,9 @@ fn a_depot_loses_and_doubles_neither_objects_nor_records() {
             let Some(mut batch) = kept.take().or_else(|| fresh.pop()) else {
                 unreachable!("a record for each batch")
             };
-            batch.get().fill(&[object(2 * number + 1), object(2 * number + 2)]);
+            batch
+                .get()
+                .fill(&[object(2 * number + 1), object(2 * number + 2)]);
             match depot.lock().put(batch, DEPOT_CLASS) {
                 Ok(empty) => kept = empty,
                 Err(mut batch) => {
@@ -528,10 +549,16 @@ fn a_depot_loses_and_doubles_neither_objects_nor_records() {
         }
         assert_eq!(depot.full_batches(), 0);
         seen.sort_unstable();
-        assert_eq!(seen, (1..=2 * BATCHES).collect::<Vec<_>>(), "the objects, each once");
+        assert_eq!(
+            seen,
+            (1..=2 * BATCHES).collect::<Vec<_>>(),
+            "the objects, each once"
+        );
         // A full batch buys an empty record out of the depot, and is taken back at once.
         while let Some(batch) = left.pop() {
-            let Ok(empty) = depot.put(batch, DEPOT_CLASS) else { unreachable!("it is empty") };
+            let Ok(empty) = depot.put(batch, DEPOT_CLASS) else {
+                unreachable!("it is empty")
+            };
             let batch = depot.take(&mut None).unwrap();
             if let Some(empty) = empty {
                 left.extend([batch, empty]);
@@ -540,7 +567,10 @@ fn a_depot_loses_and_doubles_neither_objects_nor_records() {
             left.push(batch);
             break;
         }
-        let mut found: Vec<_> = left.iter_mut().map(|batch| NonNull::from(batch.get())).collect();
+        let mut found: Vec<_> = left
+            .iter_mut()
+            .map(|batch| NonNull::from(batch.get()))
+            .collect();
         found.sort_unstable();
         let mut made = records.clone();
         made.sort_unstable();

@@ -109,7 +109,9 @@ impl Shared {
             #[cfg(not(loom))]
             None => &NO_PRIVATE_WORDS,
             #[cfg(loom)]
-            None => std::boxed::Box::leak(std::boxed::Box::new(core::array::from_fn(|_| AtomicU64::new(0)))),
+            None => std::boxed::Box::leak(std::boxed::Box::new(core::array::from_fn(|_| {
+                AtomicU64::new(0)
+            }))),
         }
     }
 
@@ -137,7 +139,9 @@ impl Shared {
 /// instructions an object in bulk.
 #[inline]
 fn neighbours(objects: &[*mut u8], slot_bytes: usize, most: usize) -> usize {
-    let Some((first, others)) = objects.split_first() else { return 0 };
+    let Some((first, others)) = objects.split_first() else {
+        return 0;
+    };
     let mut expected = first.addr().wrapping_add(slot_bytes);
     let mut count = 1;
     for object in others {
@@ -172,7 +176,13 @@ impl MSpan {
     /// # Safety
     /// * `this` points to memory for a record that no other thread uses.
     /// * `base` is the start of `pages` pages that belong to the caller.
-    pub(crate) unsafe fn init(this: NonNull<Self>, base: *mut u8, pages: u32, class: SizeClass, home: u8) {
+    pub(crate) unsafe fn init(
+        this: NonNull<Self>,
+        base: *mut u8,
+        pages: u32,
+        class: SizeClass,
+        home: u8,
+    ) {
         let shared = Shared {
             next: None,
             prev: None,
@@ -257,7 +267,8 @@ impl MSpan {
     /// First byte of a slot.
     #[inline]
     pub(crate) fn slot_address(&self, slot: usize, geometry: &Geometry) -> *mut u8 {
-        self.base().wrapping_add(slot * geometry.slot_bytes as usize)
+        self.base()
+            .wrapping_add(slot * geometry.slot_bytes as usize)
     }
 
     /// The part under the lock of the home shard.
@@ -298,7 +309,12 @@ impl MSpan {
         objects: &[*mut u8],
     ) -> (usize, Option<Crime>) {
         let (base, span_bytes) = (self.base().addr(), self.bytes());
-        let Geometry { slot_bytes, slots, reciprocal, .. } = *geometry;
+        let Geometry {
+            slot_bytes,
+            slots,
+            reciprocal,
+            ..
+        } = *geometry;
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
         let private = shared.private_words();

@@ -48,8 +48,11 @@ fn warm_max() -> usize {
 // SAFETY: the mcaches in the list belong to the list alone.
 unsafe impl Send for FreeMCaches {}
 
-static REGISTRY: Mutex<FreeMCaches> =
-    Mutex::new(FreeMCaches { warm: None, warm_count: 0, empty: None });
+static REGISTRY: Mutex<FreeMCaches> = Mutex::new(FreeMCaches {
+    warm: None,
+    warm_count: 0,
+    empty: None,
+});
 
 /// Mcaches that threads have. **Any thread; atomic**, a counter.
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);
@@ -121,12 +124,16 @@ fn pop(list: &mut Option<NonNull<MCache>>) -> Option<NonNull<MCache>> {
 
 fn push(list: &mut Option<NonNull<MCache>>, mcache: NonNull<MCache>) {
     // SAFETY: mcaches live for ever, and the caller gives this one to the list.
-    unsafe { mcache.as_ref() }.next_free.set(list.replace(mcache));
+    unsafe { mcache.as_ref() }
+        .next_free
+        .set(list.replace(mcache));
 }
 
 /// The exit hook: the thread's mcache is free from here on.
 unsafe extern "C" fn detach(mcache: *mut c_void) {
-    let Some(mcache) = NonNull::new(mcache.cast::<MCache>()) else { return };
+    let Some(mcache) = NonNull::new(mcache.cast::<MCache>()) else {
+        return;
+    };
     sys::set_thread_slot(NonNull::from(&DETACHED).cast());
     ATTACHED.fetch_sub(1, Relaxed);
     let mut free = REGISTRY.lock();
@@ -210,10 +217,14 @@ unsafe extern "C" fn after_fork_in_parent() {
 
 unsafe extern "C" fn after_fork_in_child() {
     let slot = sys::thread_slot();
-    let sentinels = [(&raw const EMPTY).cast::<u8>(), (&raw const DETACHED).cast()];
+    let sentinels = [
+        (&raw const EMPTY).cast::<u8>(),
+        (&raw const DETACHED).cast(),
+    ];
     let own = !sentinels.contains(&slot.as_ptr().cast_const());
-    // SAFETY: not a sentinel, so the slot holds this thread's mcache.
-    let budget = if own { unsafe { slot.cast::<MCache>().as_ref() }.budget_bytes() } else { 0 };
+    // SAFETY: not a sentinel, so the slot holds this thread's mcache; mcaches live for ever.
+    let mcache = own.then(|| unsafe { slot.cast::<MCache>().as_ref() });
+    let budget = mcache.map_or(0, MCache::budget_bytes);
     budget::reset(budget);
     ATTACHED.store(usize::from(own), Relaxed);
     // SAFETY: `before_fork` took all these locks, in the thread that this is the copy of.

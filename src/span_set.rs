@@ -27,8 +27,6 @@ pub(crate) struct SpanSet {
     nonempty: u8,
     /// Spans in the partial lists.
     partial: u32,
-    /// Spans in the full list.
-    full: u32,
 }
 
 /// Where a span with `free` free slots belongs. `free` is less than the slots of the span.
@@ -42,17 +40,16 @@ fn set_for(free: u16, geometry: &Geometry) -> Set {
 
 impl SpanSet {
     pub(crate) const fn new() -> Self {
-        Self { heads: [None; BUCKETS + 1], nonempty: 0, partial: 0, full: 0 }
+        Self {
+            heads: [None; BUCKETS + 1],
+            nonempty: 0,
+            partial: 0,
+        }
     }
 
     /// Spans with a free slot.
     pub(crate) fn partial_spans(&self) -> u32 {
         self.partial
-    }
-
-    /// Spans without one.
-    pub(crate) fn full_spans(&self) -> u32 {
-        self.full
     }
 
     /// Takes one of the fullest partial spans out.
@@ -97,6 +94,7 @@ impl SpanSet {
     pub(crate) unsafe fn update(&mut self, span: &'static MSpan, geometry: &Geometry) -> bool {
         // SAFETY: the caller's promise.
         let (free, set) = {
+            // SAFETY: the caller's promise; the reference ends with this block.
             let shared = unsafe { span.shared() };
             (shared.free_slots, shared.set)
         };
@@ -131,9 +129,7 @@ impl SpanSet {
             // SAFETY: `old` is another span of this set, under the same lock.
             unsafe { old.as_ref().shared() }.prev = Some(NonNull::from(span));
         }
-        if set == Set::FULL {
-            self.full += 1;
-        } else {
+        if set != Set::FULL {
             self.partial += 1;
             self.nonempty |= 1 << index;
         }
@@ -144,6 +140,7 @@ impl SpanSet {
     unsafe fn unlink(&mut self, span: &'static MSpan) {
         // SAFETY: the caller's promise; the reference ends before another is made.
         let (prev, next, set) = {
+            // SAFETY: the caller's promise; the reference ends with this block.
             let shared = unsafe { span.shared() };
             let links = (shared.prev, shared.next, shared.set);
             (shared.prev, shared.next, shared.set) = (None, None, Set::NONE);
@@ -158,9 +155,7 @@ impl SpanSet {
             Some(prev) => unsafe { prev.as_ref().shared() }.next = next,
             None => self.heads[usize::from(set.0)] = next,
         }
-        if set == Set::FULL {
-            self.full -= 1;
-        } else {
+        if set != Set::FULL {
             self.partial -= 1;
             if self.heads[usize::from(set.0)].is_none() {
                 self.nonempty &= !(1 << set.0);

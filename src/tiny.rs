@@ -72,7 +72,9 @@ pub(crate) fn set_single(block: *mut u8) {
 }
 
 fn set_mask(block: *mut u8, mask: u16) {
-    let Place::Live(span) = place_of(block.addr()) else { return };
+    let Place::Live(span) = place_of(block.addr()) else {
+        return;
+    };
     let index = (block.addr() - span.base().addr()) / TINY_BLOCK_BYTES;
     if let Some(slot) = span.masks().and_then(|masks| masks.get(index)) {
         // Relaxed: the block is the caller's; who frees its objects got them from the caller.

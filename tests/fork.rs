@@ -40,7 +40,9 @@ fn in_fork(body: impl FnOnce()) -> i32 {
 
 /// Tiny, small and large objects.
 fn mixed_objects(numbers: &mut Numbers, count: usize) -> Vec<Object> {
-    (0..count).map(|index| Object::new(numbers.size(15), 1, index as u64)).collect()
+    (0..count)
+        .map(|index| Object::new(numbers.size(15), 1, index as u64))
+        .collect()
 }
 
 /// Replaces objects by others until told to stop, and looks at their bytes.
@@ -64,29 +66,35 @@ fn the_child_of_a_program_with_busy_threads_has_a_whole_heap() {
     alone(|| {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
-            let threads = [1, 2, 3, 4].map(|seed| scope.spawn({
-                let stop = &stop;
-                move || churn(seed, stop)
-            }));
-            let mut numbers = Numbers(5);
-            let status = (0..1000).map(|_| {
-                let before = mixed_objects(&mut numbers, 50);
-                let mut of_child = Numbers(numbers.0);
-                in_fork(|| {
-                    let during = mixed_objects(&mut of_child, 50);
-                    drop(before);
-                    let grandchild = in_fork(|| {
-                        drop(during);
-                        drop(mixed_objects(&mut of_child, 20));
-                    });
-                    assert_eq!(grandchild, 0);
-                    assert_eq!(stats().threads, 1);
-                    trim();
-                    drop(mixed_objects(&mut of_child, 20));
+            let threads = [1, 2, 3, 4].map(|seed| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || churn(seed, stop)
                 })
-            }).find(|status| *status != 0);
+            });
+            let mut numbers = Numbers(5);
+            let status = (0..1000)
+                .map(|_| {
+                    let before = mixed_objects(&mut numbers, 50);
+                    let mut of_child = Numbers(numbers.0);
+                    in_fork(|| {
+                        let during = mixed_objects(&mut of_child, 50);
+                        drop(before);
+                        let grandchild = in_fork(|| {
+                            drop(during);
+                            drop(mixed_objects(&mut of_child, 20));
+                        });
+                        assert_eq!(grandchild, 0);
+                        assert_eq!(stats().threads, 1);
+                        trim();
+                        drop(mixed_objects(&mut of_child, 20));
+                    })
+                })
+                .find(|status| *status != 0);
             stop.store(true, SeqCst);
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
             assert_eq!(status, None, "status of a child");
         });
     });
@@ -98,14 +106,18 @@ fn the_child_may_start_threads() {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let busy = scope.spawn(|| churn(1, &stop));
-            let status = (0..20).map(|seed| {
-                in_fork(|| {
-                    let work = move || drop(mixed_objects(&mut Numbers(seed), 50));
-                    let threads = [(); 2].map(|()| thread::spawn(work));
-                    threads.into_iter().for_each(|thread| thread.join().unwrap());
-                    assert_eq!(stats().threads, 1);
+            let status = (0..20)
+                .map(|seed| {
+                    in_fork(|| {
+                        let work = move || drop(mixed_objects(&mut Numbers(seed), 50));
+                        let threads = [(); 2].map(|()| thread::spawn(work));
+                        threads
+                            .into_iter()
+                            .for_each(|thread| thread.join().unwrap());
+                        assert_eq!(stats().threads, 1);
+                    })
                 })
-            }).find(|status| *status != 0);
+                .find(|status| *status != 0);
             stop.store(true, SeqCst);
             busy.join().unwrap();
             assert_eq!(status, None, "status of a child");

@@ -33,9 +33,15 @@ fn dies<F: FnOnce()>(sentence: &str, crime: F) {
     let output = run_alone(&crime);
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let told = stdout.split_once(MARK).and_then(|(_, rest)| rest.lines().next());
+    let told = stdout
+        .split_once(MARK)
+        .and_then(|(_, rest)| rest.lines().next());
     let address = told.unwrap_or_else(|| panic!("no address in {stdout:?}, {stderr:?}"));
-    assert_eq!(stderr, format!("spanmalloc: {sentence} {address}\n"), "stdout: {stdout}");
+    assert_eq!(
+        stderr,
+        format!("spanmalloc: {sentence} {address}\n"),
+        "stdout: {stdout}"
+    );
     assert_eq!(output.status.signal(), Some(libc::SIGABRT));
 }
 
@@ -87,7 +93,9 @@ fn double_free_in_a_row_is_seen_when_the_magazine_is_full() {
     dies(DOUBLE_FREE, || {
         // 32 KiB objects have magazines of a few.
         let objects: Vec<_> = (0..64).map(|_| alloc(32 << 10)).collect();
-        objects[..4].iter().for_each(|object| free(*object, 32 << 10));
+        objects[..4]
+            .iter()
+            .for_each(|object| free(*object, 32 << 10));
         tell(objects[3]);
         free(objects[3], 32 << 10);
         panic!("the second free returned");
@@ -298,7 +306,10 @@ fn free_into_the_middle_of_a_tiny_object_is_seen_by_trim() {
 fn free_behind_the_last_slot_of_a_span_is_seen_by_trim() {
     dies(INTERIOR, || {
         // Spans of 48-byte slots have 32 bytes behind the last one: 682 slots in 32 KiB.
-        let first = (0..2000).map(|_| alloc(48)).find(|object| object.addr() % 8192 == 0).unwrap();
+        let first = (0..2000)
+            .map(|_| alloc(48))
+            .find(|object| object.addr() % 8192 == 0)
+            .unwrap();
         let behind = first.wrapping_add(682 * 48);
         tell(behind);
         free(behind, 48);

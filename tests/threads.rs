@@ -21,7 +21,9 @@ static GLOBAL: SpanMalloc = SpanMalloc;
 
 /// Tiny, small and large objects.
 fn mixed_objects(numbers: &mut Numbers, count: usize) -> Vec<Object> {
-    (0..count).map(|index| Object::new(numbers.size(16), 1 << (index % 7), index as u64)).collect()
+    (0..count)
+        .map(|index| Object::new(numbers.size(16), 1 << (index % 7), index as u64))
+        .collect()
 }
 
 /// Bytes in use when all that can be given back is.
@@ -36,14 +38,22 @@ fn ten_thousand_short_threads_leave_nothing_behind() {
         let round = |seed| {
             let work = move || drop(mixed_objects(&mut Numbers(seed), 30));
             let threads: [_; 4] = std::array::from_fn(|_| thread::spawn(work));
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
         };
         (0..100).for_each(round);
         let warm = stats();
         (100..2500).for_each(round);
         let end = stats();
-        assert!(end.record_bytes <= warm.record_bytes + (64 << 10), "{warm:?}, {end:?}");
-        assert!(end.in_use_bytes <= warm.in_use_bytes + (4 << 20), "{warm:?}, {end:?}");
+        assert!(
+            end.record_bytes <= warm.record_bytes + (64 << 10),
+            "{warm:?}, {end:?}"
+        );
+        assert!(
+            end.in_use_bytes <= warm.in_use_bytes + (4 << 20),
+            "{warm:?}, {end:?}"
+        );
         assert_eq!(end.threads, warm.threads);
     });
 }
@@ -60,9 +70,14 @@ fn memory_comes_back_from_threads_that_only_free() {
                 // The thread's own first allocation would attach it.
                 thread::spawn(move || drop(share))
             });
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
             let after = in_use_when_trimmed();
-            assert!(after <= before + (1 << 20), "from {before} to {after} bytes in use");
+            assert!(
+                after <= before + (1 << 20),
+                "from {before} to {after} bytes in use"
+            );
         }
     });
 }
@@ -81,7 +96,10 @@ fn a_thread_whose_only_call_is_a_free_gives_the_memory_back() {
             run_bare_thread(free_it, object.cast());
         }
         let after = in_use_when_trimmed();
-        assert!(after <= before + (1 << 20), "from {before} to {after} bytes in use");
+        assert!(
+            after <= before + (1 << 20),
+            "from {before} to {after} bytes in use"
+        );
     });
 }
 
@@ -91,7 +109,10 @@ fn run_bare_thread(start: extern "C" fn(*mut c_void) -> *mut c_void, argument: *
     // SAFETY: `start` fits `argument`, as the callers see to; the thread is joined once.
     unsafe {
         let mut thread = mem::zeroed();
-        assert_eq!(libc::pthread_create(&mut thread, ptr::null(), start, argument), 0);
+        assert_eq!(
+            libc::pthread_create(&mut thread, ptr::null(), start, argument),
+            0
+        );
         assert_eq!(libc::pthread_join(thread, ptr::null_mut()), 0);
     }
 }
@@ -103,7 +124,9 @@ static LATE_RUNS: AtomicUsize = AtomicUsize::new(0);
 
 impl Drop for Late {
     fn drop(&mut self) {
-        self.0.borrow_mut().extend(mixed_objects(&mut Numbers(9), 20));
+        self.0
+            .borrow_mut()
+            .extend(mixed_objects(&mut Numbers(9), 20));
         for object in self.0.borrow_mut().iter_mut() {
             object.resize(object.size() * 2);
         }
@@ -132,7 +155,10 @@ fn destructors_of_thread_locals_may_allocate_and_free() {
         }
         assert_eq!(LATE_RUNS.load(SeqCst), 201);
         let after = in_use_when_trimmed();
-        assert!(after <= before + (1 << 20), "from {before} to {after} bytes in use");
+        assert!(
+            after <= before + (1 << 20),
+            "from {before} to {after} bytes in use"
+        );
     });
 }
 
@@ -155,7 +181,10 @@ fn a_detached_thread_may_allocate_and_free() {
         }
         // SAFETY: `objects` is what `Box::into_raw` gave, see below.
         drop(unsafe { Box::from_raw(objects.cast::<Vec<Object>>()) });
-        assert!(stats().record_bytes <= records + (16 << 10), "the thread was attached again");
+        assert!(
+            stats().record_bytes <= records + (16 << 10),
+            "the thread was attached again"
+        );
     }
     extern "C" fn start(key: *mut c_void) -> *mut c_void {
         let objects = Box::new(mixed_objects(&mut Numbers(7), 20));
@@ -177,7 +206,10 @@ fn a_detached_thread_may_allocate_and_free() {
         let before = in_use_when_trimmed();
         (0..200).for_each(|_| run());
         let after = in_use_when_trimmed();
-        assert!(after <= before + (1 << 20), "from {before} to {after} bytes in use");
+        assert!(
+            after <= before + (1 << 20),
+            "from {before} to {after} bytes in use"
+        );
         if others == 0 && cfg!(target_env = "gnu") {
             assert_eq!(DETACHED_RUNS.load(SeqCst), 201);
         }
@@ -205,7 +237,10 @@ fn a_thousand_idle_threads_hold_little() {
                 barrier.wait(); // All are idle.
                 barrier.wait();
             };
-            thread::Builder::new().stack_size(64 << 10).spawn(body).unwrap()
+            thread::Builder::new()
+                .stack_size(64 << 10)
+                .spawn(body)
+                .unwrap()
         };
         let threads: Vec<_> = (0..THREADS).map(start).collect();
         barrier.wait();
@@ -215,7 +250,9 @@ fn a_thousand_idle_threads_hold_little() {
         let idle = rss_bytes();
         let stats = stats();
         barrier.wait();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         let each = idle.saturating_sub(before) / THREADS;
         println!("{} KiB a thread, {stats:?}", each >> 10);
         assert!(each <= 64 << 10, "{} KiB a thread, {stats:?}", each >> 10);
@@ -231,7 +268,9 @@ fn objects_keep_their_contents_from_producers_to_consumers() {
             let mut numbers = Numbers(seed);
             for index in 0..20_000 {
                 let (bits, seed) = (if index % 64 == 0 { 17 } else { 9 }, numbers.0 >> 48);
-                sender.send(Object::new(numbers.size(bits), 1, seed)).unwrap();
+                sender
+                    .send(Object::new(numbers.size(bits), 1, seed))
+                    .unwrap();
             }
         })
     };
@@ -251,7 +290,9 @@ fn objects_keep_their_contents_from_producers_to_consumers() {
         }
     }
     assert_eq!(received, 40_000);
-    producers.into_iter().for_each(|thread| thread.join().unwrap());
+    producers
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
 }
 
 #[test]
@@ -288,5 +329,8 @@ fn threads_that_swap_objects_see_only_their_own_bytes() {
             }
         })
     };
-    [0, 1, 2, 3].map(work).into_iter().for_each(|thread| thread.join().unwrap());
+    [0, 1, 2, 3]
+        .map(work)
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
 }

@@ -27,6 +27,9 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod budget;
+mod magazine;
+
+pub(crate) use magazine::{DETACHED, EMPTY, Magazines};
 
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
@@ -36,103 +39,23 @@ use crate::base::size_class::{CLASSES, MAGAZINES, SizeClass};
 use crate::depot::BatchRef;
 use crate::mspan::PrivateSlots;
 use crate::{mcentral, meta, tiny};
-
-/// A free object, or null in slot 0.
-type Slot = Cell<*mut u8>;
+use magazine::{Magazine, Slot};
 
 /// Objects that a magazine may hold when its class comes into use.
 const CAPACITY_AT_FIRST: usize = 8;
 /// Slow calls of a thread between two looks for magazines that have gone idle.
 const SLOW_CALLS_A_ROUND: u32 = 1024;
 
-/// A stack of free objects of one class. **Owner only.**
-#[repr(C)]
-pub(crate) struct Magazine {
-    /// The newest object, or slot 0.
-    top: Cell<NonNull<Slot>>,
-    /// The last slot in use.
-    limit: Cell<NonNull<Slot>>,
-}
-
-/// A slot 0 that all unused magazines share. Never written.
-static NULL_SLOT: SharedSlot = SharedSlot(Cell::new(ptr::null_mut()));
-
-struct SharedSlot(Slot);
-
-// SAFETY: nobody writes the slot: `push` sees top at the limit, `pop` only reads.
-unsafe impl Sync for SharedSlot {}
-
-/// The part of an mcache that the fast paths read.
-#[repr(C, align(64))]
-pub(crate) struct Magazines([Magazine; MAGAZINES]);
-
-// SAFETY: the statics of this type are never written; see `Magazine::pop` and `push`, which reach
-// the slow calls without a write when a magazine is unused.
-unsafe impl Sync for Magazines {}
-
-/// What a thread has before its first slow call.
-pub(crate) static EMPTY: Magazines = Magazines::UNUSED;
-/// What a thread has after its mcache was detached: it gets none again.
-pub(crate) static DETACHED: Magazines = Magazines::UNUSED;
-
-impl Magazines {
-    const UNUSED: Self = Self([const { Magazine::UNUSED }; MAGAZINES]);
-
-    /// The magazine of a class.
-    #[inline(always)] // Part of the fast path.
-    pub(crate) fn get(&self, class: SizeClass) -> &Magazine {
-        // SAFETY: a class is below `MAGAZINES`, the length of the array.
-        unsafe { self.0.get_unchecked(class.index()) }
-    }
-}
-
-impl Magazine {
-    const UNUSED: Self = Self { top: Cell::new(Self::NULL), limit: Cell::new(Self::NULL) };
-    const NULL: NonNull<Slot> = NonNull::from_ref(&NULL_SLOT.0);
-
-    /// Takes the newest object; null if there is none.
-    #[inline(always)] // The fast path itself.
-    pub(crate) fn pop(&self) -> *mut u8 {
-        let top = self.top.get();
-        // SAFETY: `top` points to a slot of this magazine (Invariant 2) or to a slot 0.
-        let object = unsafe { top.as_ref() }.get();
-        if !object.is_null() {
-            // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
-            self.top.set(unsafe { top.sub(1) });
-        }
-        object
-    }
-
-    /// The newest object; null if there is none.
-    fn newest(&self) -> *mut u8 {
-        // SAFETY: as in `pop`.
-        unsafe { self.top.get().as_ref() }.get()
-    }
-
-    /// Leaves an object. False if the magazine is full, or the object is its newest already: one
-    /// answer for both keeps the call that tells them apart off the fast path.
-    #[inline(always)] // The fast path itself.
-    pub(crate) fn push(&self, object: *mut u8) -> bool {
-        let top = self.top.get();
-        // SAFETY: as in `pop`.
-        if unsafe { top.as_ref() }.get() == object || top == self.limit.get() {
-            return false;
-        }
-        // SAFETY: `top` is below `limit`, a slot of this magazine.
-        let next = unsafe { top.add(1) };
-        // SAFETY: as above.
-        unsafe { next.as_ref() }.set(object);
-        self.top.set(next);
-        true
-    }
-}
-
 /// Index of slot 0 of each magazine in [`MCache::slots`], and the number of all slots.
 const SLOT_ZERO: [usize; MAGAZINES + 1] = {
     let mut starts = [0; MAGAZINES + 1];
     let mut class = 0;
     while class < MAGAZINES {
-        let slots = if class == 0 { 0 } else { SizeClass::new(class).magazine_max() + 1 };
+        let slots = if class == 0 {
+            0
+        } else {
+            SizeClass::new(class).magazine_max() + 1
+        };
         starts[class + 1] = starts[class] + slots;
         class += 1;
     }
@@ -177,7 +100,11 @@ impl MCache {
     /// memory. (A thread attached just now may have got an mcache with objects.)
     pub(crate) fn alloc(&self, class: SizeClass) -> *mut u8 {
         let object = self.magazines.get(class).pop();
-        if object.is_null() { self.refill(class) } else { object }
+        if object.is_null() {
+            self.refill(class)
+        } else {
+            object
+        }
     }
 
     fn refill(&self, class: SizeClass) -> *mut u8 {
@@ -282,7 +209,10 @@ impl MCache {
         }
         // SAFETY: slots of this magazine; the ranges may overlap.
         unsafe { ptr::copy(slots[1 + count].as_ptr(), slots[1].as_ptr(), len - count) };
-        self.magazines.get(class).top.set(self.slot(class, len - count));
+        self.magazines
+            .get(class)
+            .top
+            .set(self.slot(class, len - count));
     }
 
     /// Leaves objects as a batch in the depot; false if it is full. A batch is at least half of what
@@ -291,7 +221,9 @@ impl MCache {
         if objects.len() < class.magazine_max() / 4 || !mcentral::has_room_for_batch(class) {
             return false;
         }
-        let Some(mut batch) = self.spare.take().or_else(new_batch) else { return false };
+        let Some(mut batch) = self.spare.take().or_else(new_batch) else {
+            return false;
+        };
         batch.get().fill(objects);
         match mcentral::put_batch(class, batch) {
             Ok(spare) => {
@@ -318,13 +250,18 @@ impl MCache {
         if len > 0 {
             let slots = self.slots_of(class);
             // SAFETY: as in `flush_oldest`.
-            mcentral::put(class, unsafe { core::slice::from_raw_parts(slots[1].as_ptr(), len) });
+            mcentral::put(class, unsafe {
+                core::slice::from_raw_parts(slots[1].as_ptr(), len)
+            });
         }
         self.resize(class, 0, true);
         let magazine = self.magazines.get(class);
         magazine.top.set(Magazine::NULL);
         magazine.limit.set(Magazine::NULL);
-        mcentral::put_back(class.span_class(), &self.current[class.span_class().index()]);
+        mcentral::put_back(
+            class.span_class(),
+            &self.current[class.span_class().index()],
+        );
     }
 
     /// Counts a slow call of `class`; after a round of them, gives back what was idle in it.
@@ -379,7 +316,10 @@ impl MCache {
             return false;
         }
         self.capacity[class.index()].set(capacity as u16);
-        self.magazines.get(class).limit.set(self.slot(class, capacity));
+        self.magazines
+            .get(class)
+            .limit
+            .set(self.slot(class, capacity));
         true
     }
 
@@ -387,7 +327,9 @@ impl MCache {
     pub(crate) fn budget_bytes(&self) -> usize {
         let classes = (1..MAGAZINES).map(SizeClass::new);
         let paid = classes.map(|class| {
-            let extra = self.capacity_of(class).saturating_sub(capacity_at_first(class));
+            let extra = self
+                .capacity_of(class)
+                .saturating_sub(capacity_at_first(class));
             extra * class.object_bytes()
         });
         paid.sum()
@@ -425,7 +367,11 @@ impl MCache {
 
 /// Objects that a magazine may hold when its class comes into use. A tiny block must fit.
 fn capacity_at_first(class: SizeClass) -> usize {
-    let objects = if class.is_tiny() { tiny::objects_a_block(class) } else { 0 };
+    let objects = if class.is_tiny() {
+        tiny::objects_a_block(class)
+    } else {
+        0
+    };
     CAPACITY_AT_FIRST.max(objects).min(class.magazine_max())
 }
 

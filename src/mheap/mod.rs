@@ -17,8 +17,8 @@
 
 #![allow(unsafe_code)]
 
-pub(crate) mod run_cache;
 mod release;
+pub(crate) mod run_cache;
 pub(crate) mod spans;
 
 pub(crate) use release::{release_all, release_excess};
@@ -156,7 +156,12 @@ impl Heap {
             pages.alloc_aligned(count, align_pages)?
         };
         self.took(arena, taken);
-        Some(Run { arena, first: taken.first, count, fresh: taken.released == count })
+        Some(Run {
+            arena,
+            first: taken.first,
+            count,
+            fresh: taken.released == count,
+        })
     }
 
     /// Accounts for pages just taken from an arena.
@@ -174,7 +179,9 @@ impl Heap {
 
     fn free(&mut self, arena: &'static Arena, first: u32, count: u32, released: bool) {
         // SAFETY: `self` is reached through the lock only.
-        unsafe { arena.committed() }.pages.free(first, count, released);
+        unsafe { arena.committed() }
+            .pages
+            .free(first, count, released);
         self.free_pages += count as usize;
         if !released {
             self.dirty_pages += count as usize;
@@ -189,7 +196,11 @@ impl Heap {
             // An arena begins at a multiple of any such alignment.
             return self.grow_by_arena(count, count);
         }
-        if let Some(arena) = self.count.checked_sub(1).and_then(|last| self.arenas[last as usize]) {
+        if let Some(arena) = self
+            .count
+            .checked_sub(1)
+            .and_then(|last| self.arenas[last as usize])
+        {
             // SAFETY: `self` is reached through the lock only.
             let committed = unsafe { arena.committed() };
             let tail = committed.pages.trailing_free(committed.committed_pages);
@@ -217,7 +228,8 @@ impl Heap {
         self.arenas[id as usize] = Some(arena);
         self.count += 1;
         self.reserved_pages += arena.limit_pages as usize;
-        self.commit(arena, needed.min(arena.limit_pages)).then_some(())
+        self.commit(arena, needed.min(arena.limit_pages))
+            .then_some(())
     }
 
     /// Commits at least `count` further pages of an arena, which become free. Commits whole chunks
@@ -230,7 +242,10 @@ impl Heap {
         let exact = first + count;
         let system_pages = (sys::page_bytes() / PAGE_BYTES).max(1) as u32;
         let whole_chunks = exact.next_multiple_of(CHUNK_PAGES).min(arena.limit_pages);
-        for end in [whole_chunks, exact.next_multiple_of(system_pages).min(arena.limit_pages)] {
+        for end in [
+            whole_chunks,
+            exact.next_multiple_of(system_pages).min(arena.limit_pages),
+        ] {
             let bytes = (end - first) as usize * PAGE_BYTES;
             let start = arena.page_start(first);
             // SAFETY: the range is the arena's own, not committed yet; its ends are multiples of

@@ -40,7 +40,9 @@ fn release_down_to(mut heap: HeapGuard, goal: usize) -> usize {
     let mut released = 0;
     let mut id = heap.count as usize;
     while id > 0 && heap.dirty_pages > goal {
-        let Some(arena) = heap.arenas[id - 1] else { break };
+        let Some(arena) = heap.arenas[id - 1] else {
+            break;
+        };
         // SAFETY: the lock is held.
         let pages = &mut unsafe { arena.committed() }.pages;
         let Some(taken) = pages.take_releasable(RELEASE_PAGES, HUGE_PAGE_PAGES) else {
@@ -71,7 +73,13 @@ fn release_down_to(mut heap: HeapGuard, goal: usize) -> usize {
 
 impl Heap {
     /// Gives back what of a run lies outside the part that was released.
-    fn free_edges(&mut self, arena: &'static crate::arena::Arena, run: Taken, first: u32, count: u32) {
+    fn free_edges(
+        &mut self,
+        arena: &'static crate::arena::Arena,
+        run: Taken,
+        first: u32,
+        count: u32,
+    ) {
         let (end, run_end) = (first + count, run.first + run.count);
         if first > run.first {
             self.free(arena, run.first, first - run.first, false);

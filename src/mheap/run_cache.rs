@@ -45,7 +45,13 @@ struct Bins {
 
 const EMPTY: Bins = Bins {
     cached_pages: 0,
-    bins: [Bin { len: 0, runs: [RunId { arena: None, first: 0 }; RUNS_A_BIN] }; RUN_PAGES_MAX],
+    bins: [Bin {
+        len: 0,
+        runs: [RunId {
+            arena: None,
+            first: 0,
+        }; RUNS_A_BIN],
+    }; RUN_PAGES_MAX],
 };
 
 static SHARDS: [CachePadded<Mutex<Bins>>; MAX_SHARDS] =
@@ -90,7 +96,10 @@ pub(crate) fn drain() {
 
 /// Pages in all caches.
 pub(crate) fn cached_pages() -> usize {
-    SHARDS[..shard_count()].iter().map(|shard| shard.lock().cached_pages as usize).sum()
+    SHARDS[..shard_count()]
+        .iter()
+        .map(|shard| shard.lock().cached_pages as usize)
+        .sum()
 }
 
 impl Bins {
@@ -100,16 +109,28 @@ impl Bins {
         let run = bin.runs.get(last as usize)?;
         bin.len = last;
         self.cached_pages -= count;
-        Some(Run { arena: run.arena?, first: run.first, count, fresh: false })
+        Some(Run {
+            arena: run.arena?,
+            first: run.first,
+            count,
+            fresh: false,
+        })
     }
 
     fn push(&mut self, run: Run) -> bool {
-        let Some(bin) = self.bins.get_mut(run.count as usize - 1) else { return false };
-        let Some(slot) = bin.runs.get_mut(bin.len as usize) else { return false };
+        let Some(bin) = self.bins.get_mut(run.count as usize - 1) else {
+            return false;
+        };
+        let Some(slot) = bin.runs.get_mut(bin.len as usize) else {
+            return false;
+        };
         if self.cached_pages + run.count > CACHED_PAGES_MAX {
             return false;
         }
-        *slot = RunId { arena: Some(run.arena), first: run.first };
+        *slot = RunId {
+            arena: Some(run.arena),
+            first: run.first,
+        };
         bin.len += 1;
         self.cached_pages += run.count;
         true

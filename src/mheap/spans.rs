@@ -10,10 +10,10 @@ use core::ptr::NonNull;
 use super::{Run, run_cache};
 use crate::arena::Arena;
 use crate::base::size_class::SizeClass;
+use crate::meta;
 use crate::mspan::{MSpan, TinyMasks};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::meta;
 
 /// Records that no span uses, linked by their `next`. One list for all, since a record may be freed
 /// on another CPU than it was taken on.
@@ -77,8 +77,15 @@ pub(crate) fn free_span(span: &'static MSpan) {
     if let Some(masks) = span.masks() {
         put_masks(masks);
     }
-    let Some((arena, first)) = Arena::containing(span.base()) else { return };
-    let run = Run { arena, first, count: span.pages(), fresh: false };
+    let Some((arena, first)) = Arena::containing(span.base()) else {
+        return;
+    };
+    let run = Run {
+        arena,
+        first,
+        count: span.pages(),
+        fresh: false,
+    };
     arena.set_span(first, run.count, None);
     put_record(span);
     run_cache::put(run);

@@ -69,7 +69,11 @@ impl<T> Mutex<T> {
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         // Acquire pairs with the Release in `unlock`: what the last holder wrote is visible.
-        if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
+        if self
+            .state
+            .compare_exchange(FREE, HELD, Acquire, Relaxed)
+            .is_err()
+        {
             self.lock_slow();
         }
         Guard::new(self)
@@ -89,7 +93,10 @@ impl<T> Mutex<T> {
         for _ in 0..SPINS {
             // Relaxed: only a hint that the exchange is worth trying.
             if self.state.load(Relaxed) == FREE
-                && self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
+                && self
+                    .state
+                    .compare_exchange(FREE, HELD, Acquire, Relaxed)
+                    .is_ok()
             {
                 return;
             }
@@ -104,7 +111,10 @@ impl<T> Mutex<T> {
 
     /// Takes the lock and forgets the guard: for `fork`, which can't keep guards across it.
     pub(crate) fn lock_for_fork(&self) {
-        #[cfg_attr(not(loom), expect(unused_mut, reason = "only the model checker's part changes"))]
+        #[cfg_attr(
+            not(loom),
+            expect(unused_mut, reason = "only the model checker's part changes")
+        )]
         let mut guard = self.lock();
         #[cfg(loom)]
         {
@@ -135,7 +145,8 @@ impl<T> Mutex<T> {
         #[cfg(not(loom))]
         crate::sys::futex_wait(&self.state, HELD_WITH_SLEEPERS);
         #[cfg(loom)]
-        self.sleepers.wait(|| self.state.load(Relaxed) == HELD_WITH_SLEEPERS);
+        self.sleepers
+            .wait(|| self.state.load(Relaxed) == HELD_WITH_SLEEPERS);
     }
 
     /// Wakes one sleeper.
@@ -175,7 +186,9 @@ impl<'a, T> Guard<'a, T> {
         }
         #[cfg(loom)]
         {
-            self.value.as_ref().map_or(core::ptr::null_mut(), |value| value.with(|pointer| pointer))
+            self.value
+                .as_ref()
+                .map_or(core::ptr::null_mut(), |value| value.with(|pointer| pointer))
         }
     }
 }
@@ -240,7 +253,10 @@ pub(super) mod model {
 
     impl Sleepers {
         pub(super) fn new() -> Self {
-            Self { lock: loom::sync::Mutex::new(()), woken: loom::sync::Condvar::new() }
+            Self {
+                lock: loom::sync::Mutex::new(()),
+                woken: loom::sync::Condvar::new(),
+            }
         }
 
         pub(super) fn wait(&self, still: impl Fn() -> bool) {

@@ -35,9 +35,20 @@ fn mmap(hint: usize, bytes: usize, protection: c_int, flags: c_int) -> Option<No
     // SAFETY: an anonymous mapping at a place of the kernel's choice, or at a hint that replaces
     // nothing (no caller passes MAP_FIXED), touches no existing memory.
     let address = unsafe {
-        libc::mmap(ptr::without_provenance_mut(hint), bytes, protection, flags, -1, 0)
+        libc::mmap(
+            ptr::without_provenance_mut(hint),
+            bytes,
+            protection,
+            flags,
+            -1,
+            0,
+        )
     };
-    if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+    if address == libc::MAP_FAILED {
+        None
+    } else {
+        NonNull::new(address.cast())
+    }
 }
 
 /// Reserves `bytes` of address space exactly at `address`, if nothing is there yet.
@@ -88,13 +99,22 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, bytes: usize) -> bool {
     let _errno = KeepErrno::new();
     // SAFETY: the caller owns the range; wider access to it breaks nobody's assumption.
     unsafe {
-        libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) == 0
+        libc::mprotect(
+            start.as_ptr().cast(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+        ) == 0
     }
 }
 
 /// Maps `bytes` of zeroed memory, ready for use: for the allocator's own records.
 pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
-    mmap(0, bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_NORESERVE)
+    mmap(
+        0,
+        bytes,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_NORESERVE,
+    )
 }
 
 /// Gives memory and address space back.
@@ -139,7 +159,11 @@ pub(crate) unsafe fn advise_huge_pages(start: NonNull<u8>, bytes: usize) {
 /// # Safety
 /// * `start` is a committed mapping of exactly `old_bytes` made by this floor; its owner calls.
 /// * Both lengths are whole system pages.
-pub(crate) unsafe fn resize_in_place(start: NonNull<u8>, old_bytes: usize, new_bytes: usize) -> bool {
+pub(crate) unsafe fn resize_in_place(
+    start: NonNull<u8>,
+    old_bytes: usize,
+    new_bytes: usize,
+) -> bool {
     if fails() {
         return false;
     }
@@ -195,18 +219,22 @@ pub(crate) fn cpu_count() -> usize {
     let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
     // SAFETY: `set` is valid for writes of its own size; pid 0 is the calling thread.
     let done = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
+    if done != 0 {
+        return 1;
+    }
     // SAFETY: `set` is initialised.
-    if done == 0 { (unsafe { libc::CPU_COUNT(&set) } as usize).max(1) } else { 1 }
+    let count = unsafe { libc::CPU_COUNT(&set) };
+    count.max(1) as usize
 }
 
 /// The CPU that this thread runs on; zero if the kernel does not tell.
 #[inline]
 pub(crate) fn current_cpu() -> usize {
     // SAFETY: no precondition. glibc reads the restartable-sequence area, musl calls the vDSO; the
-    // only error is ENOSYS, on kernels without either, where errno does not matter to `free`'s
-    // callers more than a wrong shard would; it is kept all the same by the mask of the result.
+    // only error, and the only way to errno, is ENOSYS on kernels before 2.6.19, which std does not
+    // run on either.
     let cpu = unsafe { libc::sched_getcpu() };
-    if cpu < 0 { 0 } else { cpu as usize }
+    usize::try_from(cpu).unwrap_or(0)
 }
 
 /// Sleeps while `*word == expected`, until [`futex_wake`]. May return early.

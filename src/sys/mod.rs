@@ -24,7 +24,9 @@ mod linux;
 pub(crate) use linux::*;
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("spanmalloc runs on Linux (x86-64 and aarch64); other systems need a file in src/sys/");
+compile_error!(
+    "spanmalloc runs on Linux (x86-64 and aarch64); other systems need a file in src/sys/"
+);
 
 #[cfg(not(loom))]
 mod slot;

@@ -28,7 +28,9 @@ pub fn run_alone<F>(_body: &F) -> Output {
     let test = path.split_once("::").map_or(path, |(_, name)| name);
     let test = test.trim_end_matches("::{{closure}}");
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ALONE, "1");
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1");
     command.output().unwrap()
 }
 
@@ -67,7 +69,10 @@ pub struct Numbers(pub u64);
 impl Numbers {
     /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % bound
     }
 
@@ -94,11 +99,14 @@ pub fn fill(memory: &mut [u8], seed: u64) {
 
 /// Whether memory holds the pattern of this seed.
 pub fn holds(memory: &[u8], seed: u64) -> bool {
-    memory.chunks(BLOCK_BYTES).enumerate().all(|(index, block)| {
-        let stamp = stamp(seed, index);
-        let (head, rest) = block.split_at(block.len().min(stamp.len()));
-        head == &stamp[..head.len()] && is_all(rest, (seed >> 8) as u8)
-    })
+    memory
+        .chunks(BLOCK_BYTES)
+        .enumerate()
+        .all(|(index, block)| {
+            let stamp = stamp(seed, index);
+            let (head, rest) = block.split_at(block.len().min(stamp.len()));
+            head == &stamp[..head.len()] && is_all(rest, (seed >> 8) as u8)
+        })
 }
 
 fn stamp(seed: u64, block: usize) -> [u8; 8] {
@@ -150,7 +158,10 @@ impl Object {
         if !start.is_null() {
             // SAFETY: the object has `size` bytes, all initialised if it is what it should be.
             let memory = unsafe { slice::from_raw_parts(start, size) };
-            assert!(is_all(memory, 0), "{size} bytes at a multiple of {align} are not all zero");
+            assert!(
+                is_all(memory, 0),
+                "{size} bytes at a multiple of {align} are not all zero"
+            );
         }
         Self::filled(start, layout, seed)
     }
@@ -160,10 +171,17 @@ impl Object {
             return None;
         }
         let (size, align) = (layout.size(), layout.align());
-        assert!(start.addr().is_multiple_of(align), "{size} bytes at {start:?}, for {align}");
+        assert!(
+            start.addr().is_multiple_of(align),
+            "{size} bytes at {start:?}, for {align}"
+        );
         // SAFETY: the object has `size` bytes, and is ours.
         fill(unsafe { slice::from_raw_parts_mut(start, size) }, seed);
-        Some(Self { start, layout, seed })
+        Some(Self {
+            start,
+            layout,
+            seed,
+        })
     }
 
     /// Changes the size; the contents up to the smaller one must stay. False, and all of the
@@ -182,7 +200,11 @@ impl Object {
         // SAFETY: the object has `size` bytes, and is ours.
         let memory = unsafe { slice::from_raw_parts_mut(start, size) };
         let kept = old.size().min(size);
-        assert!(holds(&memory[..kept], self.seed), "contents, from {} to {size}", old.size());
+        assert!(
+            holds(&memory[..kept], self.seed),
+            "contents, from {} to {size}",
+            old.size()
+        );
         fill(memory, self.seed);
         true
     }
@@ -196,7 +218,12 @@ impl Object {
     pub fn check(&self) {
         // SAFETY: the object has that many initialised bytes.
         let memory = unsafe { slice::from_raw_parts(self.start, self.layout.size()) };
-        assert!(holds(memory, self.seed), "contents of {:?}, {:?}", self.start, self.layout);
+        assert!(
+            holds(memory, self.seed),
+            "contents of {:?}, {:?}",
+            self.start,
+            self.layout
+        );
     }
 
     /// Address of the first byte.

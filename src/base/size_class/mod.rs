@@ -88,6 +88,8 @@
 //!    67       32768      262144      8           0       12.50%       8192
 //! ```
 
+mod tables;
+
 use super::PAGE_BYTES;
 
 /// Number of size classes, class 0 ("none") included.
@@ -168,7 +170,11 @@ impl SizeClass {
     /// The class of the spans that its objects lie in: itself, but for tiny classes.
     #[inline]
     pub(crate) const fn span_class(self) -> Self {
-        if self.is_tiny() { Self::TINY_BLOCKS } else { self }
+        if self.is_tiny() {
+            Self::TINY_BLOCKS
+        } else {
+            self
+        }
     }
 
     /// Bytes that an object of this class can use.
@@ -196,7 +202,11 @@ impl SizeClass {
 /// promises. A constant Layout folds to a constant.
 #[inline(always)] // Without it LLVM keeps a call per allocation for Layouts it could fold.
 pub(crate) const fn class_for(size: usize, align: usize) -> SizeClass {
-    if is_direct(size, align) { class_for_direct(size) } else { class_for_rest(size, align) }
+    if is_direct(size, align) {
+        class_for_direct(size)
+    } else {
+        class_for_rest(size, align)
+    }
 }
 
 /// Whether a request's class is found by its size alone: below [`DIRECT_BYTES`], and no alignment
@@ -245,155 +255,14 @@ const DIRECT_BYTES: usize = 2048;
 /// From [`DIRECT_BYTES`] on all classes are multiples of this many bytes.
 const STEP_BYTES: usize = 128;
 
-const DIRECT: [u8; DIRECT_BYTES] = direct_table();
-const STEPPED: [u8; STEPS] = stepped_table();
+const DIRECT: [u8; DIRECT_BYTES] = tables::direct_table();
+const STEPPED: [u8; STEPS] = tables::stepped_table();
 const STEPS: usize = (SMALL_MAX_BYTES - DIRECT_BYTES) / STEP_BYTES + 1;
 /// Geometry of the size classes and, last, of the tiny blocks.
-static GEOMETRY: [Geometry; CLASSES + 1] = geometry_table();
-const SLOT_BYTES: [usize; CLASSES] = slot_sizes();
-const OBJECT_BYTES: [u16; MAGAZINES] = object_sizes();
-const MAGAZINE_OBJECTS: [u16; MAGAZINES] = magazine_table();
-
-/// The slot size of each class, by Go's procedure (`mksizeclasses.go`).
-///
-/// Candidate sizes step by an eighth of the last power of two (at least 8, at most 256 bytes). For
-/// each, a span of whole pages with a tail waste of at most an eighth is found. Neighbours that put
-/// the same number of slots into the same span are merged, and at last each size is raised as far
-/// as the number of slots in its span allows.
-const fn slot_sizes() -> [usize; CLASSES] {
-    let mut sizes = [0; CLASSES];
-    let mut spans = [0; CLASSES];
-    let mut last = 0;
-    let mut step = 8;
-    let mut size = 8;
-    while size <= SMALL_MAX_BYTES {
-        if size.is_power_of_two() && size >= 32 {
-            step = match size {
-                2048.. => 256,
-                128.. => size / 8,
-                _ => 16,
-            };
-        }
-        let span = span_with_small_tail(size, PAGE_BYTES);
-        if last == 0 || span != spans[last] || span / size != span / sizes[last] {
-            last += 1;
-        }
-        sizes[last] = size;
-        spans[last] = span;
-        size += step;
-    }
-    assert!(last + 1 == CLASSES);
-    let mut class = 1;
-    while class < CLASSES {
-        let raised = spans[class] / (spans[class] / sizes[class]) & !(STEP_BYTES - 1);
-        if raised > sizes[class] {
-            sizes[class] = raised;
-        }
-        class += 1;
-    }
-    sizes
-}
-
-/// Bytes of the smallest span of at least `from` bytes whose tail waste is at most an eighth.
-const fn span_with_small_tail(slot_bytes: usize, from: usize) -> usize {
-    let mut span = from;
-    while span % slot_bytes > span / 8 {
-        span += PAGE_BYTES;
-    }
-    span
-}
-
-/// Bytes of a span of slots of `slot_bytes`.
-const fn span_bytes(slot_bytes: usize) -> usize {
-    let goal = if slot_bytes * SLOTS_MAX < SPAN_BYTES_GOAL {
-        slot_bytes * SLOTS_MAX
-    } else if slot_bytes * SLOTS_MIN > SPAN_BYTES_GOAL {
-        (slot_bytes * SLOTS_MIN).next_multiple_of(PAGE_BYTES)
-    } else {
-        SPAN_BYTES_GOAL
-    };
-    span_with_small_tail(slot_bytes, goal)
-}
-
-const fn geometry_table() -> [Geometry; CLASSES + 1] {
-    let none = Geometry { slot_bytes: 0, span_pages: 0, slots: 0, reciprocal: 0, bucket_scale: 0 };
-    let mut table = [none; CLASSES + 1];
-    let mut class = 1;
-    while class <= CLASSES {
-        let slot_bytes = if class == CLASSES { TINY_BLOCK_BYTES } else { SLOT_BYTES[class] };
-        let bytes = span_bytes(slot_bytes);
-        let slots = bytes / slot_bytes;
-        assert!(slots >= SLOTS_MIN && slots <= SLOTS_MAX && bytes % PAGE_BYTES == 0);
-        table[class] = Geometry {
-            slot_bytes: slot_bytes as u32,
-            span_pages: (bytes / PAGE_BYTES) as u32,
-            slots: slots as u32,
-            reciprocal: (1_u64 << 32).div_ceil(slot_bytes as u64) as u32,
-            bucket_scale: (1 << 19) / slots as u32,
-        };
-        class += 1;
-    }
-    table
-}
-
-const fn object_sizes() -> [u16; MAGAZINES] {
-    let mut table = [0; MAGAZINES];
-    let mut class = 1;
-    while class < MAGAZINES {
-        let bytes = if class < CLASSES { SLOT_BYTES[class] } else { 1 << (class - CLASSES) };
-        table[class] = bytes as u16;
-        class += 1;
-    }
-    table
-}
-
-const fn magazine_table() -> [u16; MAGAZINES] {
-    let mut table = [0; MAGAZINES];
-    let mut class = 1;
-    while class < MAGAZINES {
-        let fit = MAGAZINE_BYTES / OBJECT_BYTES[class] as usize;
-        table[class] = match fit {
-            ..MAGAZINE_MIN => MAGAZINE_MIN as u16,
-            MAGAZINE_MAX.. => MAGAZINE_MAX as u16,
-            _ => fit as u16,
-        };
-        class += 1;
-    }
-    table
-}
-
-const fn direct_table() -> [u8; DIRECT_BYTES] {
-    let mut table = [0; DIRECT_BYTES];
-    let mut class = 1;
-    let mut size = 0;
-    while size < DIRECT_BYTES {
-        while SLOT_BYTES[class] < size {
-            class += 1;
-        }
-        table[size] = match size {
-            0 | 1 => CLASSES as u8,
-            2 => CLASSES as u8 + 1,
-            3 | 4 => CLASSES as u8 + 2,
-            _ => class as u8,
-        };
-        size += 1;
-    }
-    table
-}
-
-const fn stepped_table() -> [u8; STEPS] {
-    let mut table = [0; STEPS];
-    let mut class = 1;
-    let mut step = 0;
-    while step < table.len() {
-        while SLOT_BYTES[class] < DIRECT_BYTES + step * STEP_BYTES {
-            class += 1;
-        }
-        table[step] = class as u8;
-        step += 1;
-    }
-    table
-}
+static GEOMETRY: [Geometry; CLASSES + 1] = tables::geometry_table();
+const SLOT_BYTES: [usize; CLASSES] = tables::slot_sizes();
+const OBJECT_BYTES: [u16; MAGAZINES] = tables::object_sizes();
+const MAGAZINE_OBJECTS: [u16; MAGAZINES] = tables::magazine_table();
 
 #[cfg(test)]
 mod tests {
@@ -423,8 +292,16 @@ mod tests {
                     1..=8 => naive_class_for(size, 8),
                     _ => naive_class_for(size.max(1), align),
                 };
-                let expected = if align <= 8 && size <= 4 { naive_class_for(size, 1) } else { expected };
-                assert_eq!(class_for(size, align), expected, "size {size}, align {align}");
+                let expected = if align <= 8 && size <= 4 {
+                    naive_class_for(size, 1)
+                } else {
+                    expected
+                };
+                assert_eq!(
+                    class_for(size, align),
+                    expected,
+                    "size {size}, align {align}"
+                );
             }
         }
         assert_eq!(class_for(isize::MAX as usize, 1), SizeClass::NONE);
@@ -469,7 +346,11 @@ mod tests {
             let tail = span_bytes - geometry.slots as usize * slot_bytes;
             // Worst: every object is one byte longer than the next smaller class. Tiny classes
             // take requests of up to 4 bytes.
-            let smallest = if class == 1 { 5 } else { SLOT_BYTES[class - 1] + 1 };
+            let smallest = if class == 1 {
+                5
+            } else {
+                SLOT_BYTES[class - 1] + 1
+            };
             let worst = tail + geometry.slots as usize * (slot_bytes - smallest);
             text += &format!(
                 "//! {class:5}  {slot_bytes:10}  {span_bytes:10}  {:5}  {tail:10}  {:10.2}%  {:9}\n",
@@ -483,8 +364,11 @@ mod tests {
 
     #[test]
     fn table_in_the_docs_is_the_generated_one() {
-        let source = include_str!("size_class.rs");
+        let source = include_str!("mod.rs");
         let table = rendered_table();
-        assert!(source.contains(&table), "replace the table in the docs by:\n{table}");
+        assert!(
+            source.contains(&table),
+            "replace the table in the docs by:\n{table}"
+        );
     }
 }

@@ -1,0 +1,102 @@
+//! One magazine: a stack of pointers to free objects, and the two operations of the fast paths.
+//!
+//! Slot 0 holds null for ever. An unused magazine has top and limit at a slot 0 that all share: it
+//! is empty and full at once, and neither operation writes to it.
+
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+use crate::base::size_class::{MAGAZINES, SizeClass};
+
+/// A free object, or null in slot 0.
+pub(super) type Slot = Cell<*mut u8>;
+
+/// A stack of free objects of one class. **Owner only.**
+#[repr(C)]
+pub(crate) struct Magazine {
+    /// The newest object, or slot 0.
+    pub(super) top: Cell<NonNull<Slot>>,
+    /// The last slot in use.
+    pub(super) limit: Cell<NonNull<Slot>>,
+}
+
+/// A slot 0 that all unused magazines share. Never written.
+static NULL_SLOT: SharedSlot = SharedSlot(Cell::new(ptr::null_mut()));
+
+struct SharedSlot(Slot);
+
+// SAFETY: nobody writes the slot: `push` sees top at the limit, `pop` only reads.
+unsafe impl Sync for SharedSlot {}
+
+/// The part of an mcache that the fast paths read.
+#[repr(C, align(64))]
+pub(crate) struct Magazines(pub(super) [Magazine; MAGAZINES]);
+
+// SAFETY: the statics of this type are never written; see `Magazine::pop` and `push`, which reach
+// the slow calls without a write when a magazine is unused.
+unsafe impl Sync for Magazines {}
+
+/// What a thread has before its first slow call.
+pub(crate) static EMPTY: Magazines = Magazines::UNUSED;
+/// What a thread has after its mcache was detached: it gets none again.
+pub(crate) static DETACHED: Magazines = Magazines::UNUSED;
+
+impl Magazines {
+    #[allow(clippy::declare_interior_mutable_const)] // As above.
+    const UNUSED: Self = Self([const { Magazine::UNUSED }; MAGAZINES]);
+
+    /// The magazine of a class.
+    #[inline(always)] // Part of the fast path.
+    pub(crate) fn get(&self, class: SizeClass) -> &Magazine {
+        // SAFETY: a class is below `MAGAZINES`, the length of the array.
+        unsafe { self.0.get_unchecked(class.index()) }
+    }
+}
+
+impl Magazine {
+    #[allow(clippy::declare_interior_mutable_const)] // A value to start from, never used in place.
+    pub(super) const UNUSED: Self = Self {
+        top: Cell::new(Self::NULL),
+        limit: Cell::new(Self::NULL),
+    };
+    /// The shared slot 0.
+    pub(super) const NULL: NonNull<Slot> = NonNull::from_ref(&NULL_SLOT.0);
+
+    /// Takes the newest object; null if there is none.
+    #[inline(always)] // The fast path itself.
+    pub(crate) fn pop(&self) -> *mut u8 {
+        let top = self.top.get();
+        // SAFETY: `top` points to a slot of this magazine (Invariant 2) or to a slot 0.
+        let object = unsafe { top.as_ref() }.get();
+        if !object.is_null() {
+            // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
+            self.top.set(unsafe { top.sub(1) });
+        }
+        object
+    }
+
+    /// The newest object; null if there is none.
+    pub(super) fn newest(&self) -> *mut u8 {
+        // SAFETY: as in `pop`.
+        unsafe { self.top.get().as_ref() }.get()
+    }
+
+    /// Leaves an object. False if the magazine is full, or the object is its newest already: one
+    /// answer for both keeps the call that tells them apart off the fast path.
+    #[inline(always)] // The fast path itself.
+    pub(crate) fn push(&self, object: *mut u8) -> bool {
+        let top = self.top.get();
+        // SAFETY: as in `pop`.
+        if unsafe { top.as_ref() }.get() == object || top == self.limit.get() {
+            return false;
+        }
+        // SAFETY: `top` is below `limit`, a slot of this magazine.
+        let next = unsafe { top.add(1) };
+        // SAFETY: as above.
+        unsafe { next.as_ref() }.set(object);
+        self.top.set(next);
+        true
+    }
+}
