@@ -13,7 +13,7 @@
 //!    *taken*.
 //! 2. `free_slots` is the number of bits of the shared half; bit `i` of `summary` is set exactly if
 //!    word `i` of it is not zero.
-//! 3. The private half is empty unless `set` is [`Set::CheckedOut`], and then `owner` points to it.
+//! 3. The private half is empty unless `set` is [`Set::CHECKED_OUT`], and then `owner` points to it.
 //! 4. Only the owner clears bits of the private half, and only under the home lock are bits of it
 //!    set. So who frees a slot that was really taken never sees its bit set in either half, however
 //!    threads run: a set bit is a double free.

@@ -4,7 +4,7 @@
 //! ([`run_cache`]); else the heap's lock is taken and the first arena, in order, that has a run as
 //! long gives its lowest one (address-ordered first fit: low addresses stay dense, high ones drain
 //! and can be released). Finding it is O(log n) through the tree of maxima in [`RunIndex`] and the
-//! summaries in [`ArenaPages`]; runs never cross arenas. Free runs coalesce because they are bits.
+//! summaries in [`pages`](crate::pages); runs never cross arenas. Free runs coalesce because they are bits.
 //!
 //! Invariants:
 //!

@@ -15,7 +15,7 @@
 //! 1. Nothing here allocates, panics, unwinds, or prints through `std`.
 //! 2. `errno` is the same after each call as before it, because `free` must preserve it (POSIX
 //!    2024) and any call of this floor may happen inside a `free`.
-//! 3. Under `cfg(test)` every call that asks the system for memory first asks [`fault`], so that
+//! 3. Under `cfg(test)` every call that asks the system for memory first asks `fault`, so that
 //!    tests can make the n-th one fail.
 
 #[cfg(target_os = "linux")]
