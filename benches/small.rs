@@ -8,7 +8,7 @@ use criterion::{Bencher, BenchmarkGroup, Criterion, Throughput, criterion_group,
 
 mod common;
 
-use common::{Numbers, Object, Work, class_sizes, compare, free_all, layout};
+use common::{Numbers, Object, Work, class_layouts, compare, free_all, layout};
 
 /// Objects of a round of `bulk` and `tiny`.
 const BULK_COUNT: usize = 10_000;
@@ -34,8 +34,8 @@ impl Work for PingPongConstant {
 
 fn ping_pong(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ping_pong");
-    for size in class_sizes() {
-        compare(&mut group, size, &PingPong(layout(size)));
+    for layout in class_layouts() {
+        compare(&mut group, layout.size(), &PingPong(layout));
     }
     compare(&mut group, "constant_64", &PingPongConstant);
     group.finish();

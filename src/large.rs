@@ -32,7 +32,9 @@ const REMAP_FROM_BYTES: usize = 16 << 20;
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let pages = pages_for(size.max(1));
     let align_pages = align.div_ceil(PAGE_BYTES);
-    let fits = pages < ARENA_PAGES as usize && align_pages <= ARENA_PAGES as usize;
+    let fits = pages < ARENA_PAGES as usize
+        && align_pages < ARENA_PAGES as usize
+        && pages + align_pages <= ARENA_PAGES as usize;
     let object = if fits {
         alloc_run(pages as u32, align_pages as u32, zeroed)
     } else {

@@ -102,6 +102,8 @@ mod tiny;
 
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, not(loom)))]
+mod oom_tests;
 
 #[cfg(not(loom))]
 pub use abi::{SpanMalloc, trim};

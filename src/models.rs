@@ -27,7 +27,7 @@ use loom::thread;
 use crate::base::fatal::Crime;
 use crate::base::size_class::{Geometry, SizeClass};
 use crate::depot::{Batch, BatchRef, Depot};
-use crate::mspan::{Freed, MSpan, PrivateSlots};
+use crate::mspan::{Freed, MSpan, PrivateSlots, Set};
 use crate::span_set::SpanSet;
 use crate::sync::{Mutex, sleeps};
 
@@ -198,22 +198,27 @@ impl Home {
         })
     }
 
-    /// Frees a slot that the program holds, as `mcentral::put` does.
-    fn free(&self, slot: usize) {
-        let was_live = self.live[slot].swap(false, SeqCst);
-        assert!(was_live, "slot {slot} is not the program's");
-        assert_eq!(self.free_object(slot), None, "slot {slot}");
+    /// Frees slots that the program holds, as `mcentral::put` does.
+    fn free(&self, slots: &[usize]) {
+        if slots.is_empty() {
+            return;
+        }
+        for slot in slots {
+            let was_live = self.live[*slot].swap(false, SeqCst);
+            assert!(was_live, "slot {slot} is not the program's");
+        }
+        assert_eq!(self.free_objects(slots), None, "slots {slots:?}");
     }
 
-    /// The free itself, of a slot that may be free already.
-    fn free_object(&self, slot: usize) -> Option<Crime> {
+    /// The free itself, of slots that may be free already.
+    fn free_objects(&self, slots: &[usize]) -> Option<Crime> {
         let mut set = self.set.lock();
-        let object = ptr::without_provenance_mut(BASE + slot * SLOT_BYTES);
+        let object = |slot: &usize| ptr::without_provenance_mut(BASE + slot * SLOT_BYTES);
+        let objects: Vec<*mut u8> = slots.iter().map(object).collect();
         // SAFETY: the home lock is held.
-        let (freed, crime) = unsafe { self.span.free_objects(&self.geometry, &[object]) };
-        assert_eq!(freed == 1, crime.is_none());
-        // SAFETY: as above; the span is in the set, checked out, or empty. An empty one is in no
-        // list, but nothing of it can be freed, so `update` is not reached.
+        let (freed, crime) = unsafe { self.span.free_objects(&self.geometry, &objects) };
+        assert_eq!(freed == slots.len(), crime.is_none());
+        // SAFETY: as above; the span is in the set or checked out: an object of it was live.
         if crime.is_none() && unsafe { set.update(self.span, &self.geometry) } {
             self.report_empty();
         }
@@ -262,10 +267,11 @@ impl Home {
     fn assert_gone(&self) {
         assert_eq!(self.empty.load(SeqCst), 1, "reports that the span is empty");
         let set = self.set.lock();
-        assert_eq!((set.partial_spans(), set.full_spans()), (0, 0));
+        assert_eq!(set.partial_spans(), 0);
         // SAFETY: the home lock is held.
-        let free_slots = unsafe { self.span.shared() }.free_slots;
-        assert_eq!(u32::from(free_slots), self.geometry.slots);
+        let shared = unsafe { self.span.shared() };
+        assert_eq!(shared.set, Set::NONE);
+        assert_eq!(u32::from(shared.free_slots), self.geometry.slots);
     }
 }
 
@@ -281,9 +287,11 @@ impl Mailbox {
         self.0.fetch_or(1 << slot, AcqRel);
     }
 
-    fn receive(&self) -> impl Iterator<Item = usize> + use<> {
+    fn receive(&self) -> Vec<usize> {
         let slots = self.0.swap(0, AcqRel);
-        (0..SLOTS_MAX).filter(move |slot| slots & 1 << slot != 0)
+        (0..SLOTS_MAX)
+            .filter(|slot| slots & 1 << slot != 0)
+            .collect()
     }
 }
 
@@ -297,9 +305,7 @@ fn slots_freed_by_another_thread_come_back_to_the_owner_once() {
             let (home, mailbox) = (Arc::clone(&home), Arc::clone(&mailbox));
             thread::spawn(move || {
                 for _ in 0..2 {
-                    for slot in mailbox.receive() {
-                        home.free(slot);
-                    }
+                    home.free(&mailbox.receive());
                 }
             })
         };
@@ -310,9 +316,7 @@ fn slots_freed_by_another_thread_come_back_to_the_owner_once() {
             }
         }
         other.join().unwrap();
-        for slot in mailbox.receive() {
-            home.free(slot);
-        }
+        home.free(&mailbox.receive());
         home.put_back(&private);
         home.assert_gone();
     });
@@ -329,7 +333,7 @@ fn two_threads_that_free_and_an_owner_that_sweeps_lose_no_slot() {
         let others: Vec<_> = (0..2)
             .map(|slot| {
                 let home = Arc::clone(&home);
-                thread::spawn(move || home.free(slot))
+                thread::spawn(move || home.free(&[slot]))
             })
             .collect();
         let first = home.take_or_sweep(&private);
@@ -338,9 +342,9 @@ fn two_threads_that_free_and_an_owner_that_sweeps_lose_no_slot() {
             other.join().unwrap();
         }
         for slot in [first, second].into_iter().flatten() {
-            home.free(slot);
+            home.free(&[slot]);
         }
-        home.free(2);
+        home.free(&[2]);
         home.put_back(&private);
         home.assert_gone();
     });
@@ -362,7 +366,7 @@ fn of_two_frees_of_one_slot_exactly_one_is_told_a_double_free_while_the_owner_sw
         let held = home.take(&half.0).unwrap();
         let other = {
             let home = Arc::clone(&home);
-            thread::spawn(move || home.free_object(slot))
+            thread::spawn(move || home.free_objects(&[slot]))
         };
         let sweeper = {
             let home = Arc::clone(&home);
@@ -375,7 +379,7 @@ fn of_two_frees_of_one_slot_exactly_one_is_told_a_double_free_while_the_owner_sw
                 (half, swept)
             })
         };
-        let crimes = [home.free_object(slot), other.join().unwrap()];
+        let crimes = [home.free_objects(&[slot]), other.join().unwrap()];
         let (half, swept) = sweeper.join().unwrap();
         assert_eq!(
             crimes.iter().filter(|crime| crime.is_none()).count(),
@@ -384,14 +388,14 @@ fn of_two_frees_of_one_slot_exactly_one_is_told_a_double_free_while_the_owner_sw
         );
         assert!(crimes.contains(&Some(Crime::DoubleFree)), "{crimes:?}");
         assert!(swept <= 1);
-        assert_eq!(home.free_object(slot), Some(Crime::DoubleFree));
+        assert_eq!(home.free_objects(&[slot]), Some(Crime::DoubleFree));
         {
             let _guard = home.set.lock();
             // SAFETY: the home lock is held.
             assert_eq!(unsafe { home.span.free_slot(slot) }, Freed::Twice);
         }
         home.live[slot].store(false, SeqCst);
-        home.free(held);
+        home.free(&[held]);
         home.put_back(&half.0);
         home.assert_gone();
     });
@@ -406,7 +410,7 @@ fn a_span_put_back_during_a_late_free_is_reported_empty_once() {
         let slot = home.take(&private).unwrap();
         let other = {
             let home = Arc::clone(&home);
-            thread::spawn(move || home.free(slot))
+            thread::spawn(move || home.free(&[slot]))
         };
         home.put_back(&private);
         other.join().unwrap();
@@ -423,7 +427,7 @@ fn a_full_span_put_back_during_two_late_frees_is_reported_empty_once() {
         let others: Vec<_> = [home.take(&private).unwrap(), home.take(&private).unwrap()]
             .map(|slot| {
                 let home = Arc::clone(&home);
-                thread::spawn(move || home.free(slot))
+                thread::spawn(move || home.free(&[slot]))
             })
             .into_iter()
             .collect();
@@ -444,7 +448,7 @@ fn a_span_put_back_and_checked_out_elsewhere_survives_a_late_free() {
         let slot = home.take(&private).unwrap();
         let late = {
             let home = Arc::clone(&home);
-            thread::spawn(move || home.free(slot))
+            thread::spawn(move || home.free(&[slot]))
         };
         let next_owner = {
             let home = Arc::clone(&home);
@@ -452,14 +456,14 @@ fn a_span_put_back_and_checked_out_elsewhere_survives_a_late_free() {
                 let private = PrivateSlots::new();
                 if home.check_out(&private) {
                     let slot = home.take(&private).unwrap();
-                    home.free(slot);
+                    home.free(&[slot]);
                     home.put_back(&private);
                 }
             })
         };
         let kept = home.take(&private).unwrap();
         home.put_back(&private);
-        home.free(kept);
+        home.free(&[kept]);
         late.join().unwrap();
         next_owner.join().unwrap();
         home.assert_gone();

@@ -22,7 +22,11 @@ fn fast_path_of(symbol: &str) -> Option<Vec<String>> {
         eprintln!("objdump is not installed: nothing checked");
         return None;
     };
-    assert!(output.status.success(), "objdump can't read {}", example.display());
+    assert!(
+        output.status.success(),
+        "objdump can't read {}",
+        example.display()
+    );
     let listing = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines = listing.lines();
     lines
@@ -40,8 +44,15 @@ fn fast_path_of(symbol: &str) -> Option<Vec<String>> {
 }
 
 fn assert_fast(symbol: &str, most: usize) {
-    let Some(path) = fast_path_of(symbol) else { return };
-    assert!(path.len() <= most, "{} instructions, at most {most}:\n{}", path.len(), path.join("\n"));
+    let Some(path) = fast_path_of(symbol) else {
+        return;
+    };
+    assert!(
+        path.len() <= most,
+        "{} instructions, at most {most}:\n{}",
+        path.len(),
+        path.join("\n")
+    );
     for instruction in &path {
         let slow = ["call", "lock", "xchg", "push"];
         assert!(

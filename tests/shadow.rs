@@ -53,7 +53,13 @@ fn then() -> impl Strategy<Value = Then> {
 fn op() -> impl Strategy<Value = Op> {
     let index = any::<u32>().prop_map(|index| index as usize);
     let handoff = (index.clone(), count(), 0..2_usize, then(), any::<bool>()).prop_map(
-        |(index, count, helper, then, wait)| Op::Handoff { index, count, helper, then, wait },
+        |(index, count, helper, then, wait)| Op::Handoff {
+            index,
+            count,
+            helper,
+            then,
+            wait,
+        },
     );
     prop_oneof![
         12 => (size(), align(), count())
@@ -84,7 +90,13 @@ proptest! {
 
 #[test]
 fn every_small_size_at_every_small_alignment_agrees_with_the_shadow() {
-    let layouts = |size| [1, 2, 4, 8, 16, 64].map(|align| Op::Alloc { size, align, count: 3 });
+    let layouts = |size| {
+        [1, 2, 4, 8, 16, 64].map(|align| Op::Alloc {
+            size,
+            align,
+            count: 3,
+        })
+    };
     let ops: Vec<Op> = (1..=64).flat_map(layouts).collect();
     run(&ops);
 }
@@ -96,12 +108,26 @@ fn batches_between_three_threads_agree_with_the_shadow() {
             0 => Then::Realloc { new_size: 48 },
             _ => Then::Free,
         };
-        let handoff = |helper| Op::Handoff { index: 7 * round, count: 900, helper, then, wait: false };
+        let handoff = |helper| Op::Handoff {
+            index: 7 * round,
+            count: 900,
+            helper,
+            then,
+            wait: false,
+        };
         [
-            Op::Alloc { size: [1, 2, 16, 48, 512][round % 5], align: 1, count: 2000 },
+            Op::Alloc {
+                size: [1, 2, 16, 48, 512][round % 5],
+                align: 1,
+                count: 2000,
+            },
             handoff(0),
             handoff(1),
-            Op::Alloc { size: 16, align: 8, count: 300 },
+            Op::Alloc {
+                size: 16,
+                align: 8,
+                count: 300,
+            },
         ]
     };
     let ops: Vec<Op> = (0..60).flat_map(round).collect();
@@ -113,10 +139,19 @@ fn a_huge_object_keeps_its_ends_as_it_grows_shrinks_and_changes_threads() {
     let resize = |new_size| Op::Realloc { index: 0, new_size };
     let elsewhere = |new_size| {
         let then = Then::Realloc { new_size };
-        Op::Handoff { index: 0, count: 1, helper: 0, then, wait: true }
+        Op::Handoff {
+            index: 0,
+            count: 1,
+            helper: 0,
+            then,
+            wait: true,
+        }
     };
     run(&[
-        Op::AllocZeroed { size: HUGE_FROM_BYTES, align: 1 << 16 },
+        Op::AllocZeroed {
+            size: HUGE_FROM_BYTES,
+            align: 1 << 16,
+        },
         resize(3 * HUGE_FROM_BYTES + 1),
         elsewhere(5 * HUGE_FROM_BYTES),
         resize(2 * HUGE_FROM_BYTES - 1),

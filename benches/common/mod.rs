@@ -54,6 +54,11 @@ pub fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("no size here is near the bound")
 }
 
+/// A Layout of `size` bytes without alignment: a request no larger than its size says.
+pub fn unaligned(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).expect("no size here is near the bound")
+}
+
 /// One live object.
 pub struct Object {
     pointer: *mut u8,
@@ -93,13 +98,14 @@ impl Object {
     #[inline]
     pub fn grow<A: GlobalAlloc>(&mut self, allocator: &A, size: usize) {
         let old = self.layout.size();
+        let grown = Layout::from_size_align(size, self.layout.align());
         // SAFETY: the object is live and of this Layout; `size` is not zero and far from the bound.
         let pointer = unsafe { allocator.realloc(self.pointer, self.layout, size) };
         assert!(!pointer.is_null(), "out of memory");
         // SAFETY: the object has `size` bytes.
         unsafe { pointer.add(old).write_bytes(1, size - old) };
         self.pointer = black_box(pointer);
-        self.layout = layout(size);
+        self.layout = grown.expect("no size here is near the bound");
     }
 
     /// Frees the object, without looking at it.
@@ -119,20 +125,20 @@ pub fn free_all<A: GlobalAlloc>(allocator: &A, objects: impl IntoIterator<Item =
 
 /// The largest request of each size class of `SpanMalloc`, tiny ones included. An object stays where
 /// it is exactly as long as its class holds it.
-pub fn class_sizes() -> Vec<usize> {
+pub fn class_layouts() -> Vec<Layout> {
     const SMALL_MAX_BYTES: usize = 32 << 10;
-    let mut sizes = Vec::new();
-    let mut object = Object::new(&SpanMalloc, layout(1));
-    for size in 1..SMALL_MAX_BYTES {
-        let before = object.pointer;
-        object.grow(&SpanMalloc, size + 1);
-        if object.pointer != before {
-            sizes.push(size);
+    let mut layouts = Vec::new();
+    let mut object = Object::new(&SpanMalloc, unaligned(1));
+    for size in 2..=SMALL_MAX_BYTES {
+        let before = (object.pointer, object.layout);
+        object.grow(&SpanMalloc, size);
+        if object.pointer != before.0 {
+            layouts.push(before.1);
         }
     }
+    layouts.push(object.layout);
     object.free(&SpanMalloc);
-    sizes.push(SMALL_MAX_BYTES);
-    sizes
+    layouts
 }
 
 /// Pseudo-random numbers (xorshift, 64 bits), the same in each run.

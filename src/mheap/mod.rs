@@ -27,7 +27,7 @@ use core::ptr::NonNull;
 
 use crate::arena::{ARENA_BYTES, Arena};
 use crate::base::PAGE_BYTES;
-use crate::pages::{ARENA_PAGES, CHUNK_PAGES, MAX_ARENAS, RunIndex, Taken};
+use crate::pages::{CHUNK_PAGES, MAX_ARENAS, RunIndex, Taken};
 use crate::sync::{Guard, Mutex};
 use crate::sys;
 
@@ -97,12 +97,12 @@ pub(crate) fn pages() -> Pages {
     }
 }
 
-/// Takes `count` pages (below [`ARENA_PAGES`]) whose start is a multiple of `align_pages` (a power
-/// of two, at most [`ARENA_PAGES`]). `None` if the system has no memory.
+/// Takes `count` pages whose start is a multiple of `align_pages` (a power of two). The two together
+/// are at most [`ARENA_PAGES`](crate::pages::ARENA_PAGES). `None` if the system has no memory.
 pub(crate) fn alloc_run(count: u32, align_pages: u32) -> Option<Run> {
     let mut heap = HEAP.lock();
     heap.alloc(count, align_pages).or_else(|| {
-        heap.grow(count, align_pages)?;
+        heap.grow(count + align_pages - 1)?;
         heap.alloc(count, align_pages)
     })
 }
@@ -142,11 +142,7 @@ pub(crate) fn extend_run(run: &Run, extra: u32) -> bool {
 impl Heap {
     fn alloc(&mut self, count: u32, align_pages: u32) -> Option<Run> {
         // A run of `count + align - 1` pages surely has an aligned one of `count` in it.
-        let id = self.index.first_fit(count + align_pages - 1);
-        let id = match id {
-            None if align_pages > 1 => self.index.first_fit(count)?,
-            id => id?,
-        };
+        let id = self.index.first_fit(count + align_pages - 1)?;
         let arena = self.arenas[id]?;
         // SAFETY: `self` is reached through the lock only.
         let pages = &mut unsafe { arena.committed() }.pages;
@@ -189,13 +185,8 @@ impl Heap {
         self.reindex(arena);
     }
 
-    /// Commits pages, so that a run of `count` pages at a multiple of `align_pages` is free.
-    fn grow(&mut self, count: u32, align_pages: u32) -> Option<()> {
-        let needed = count + align_pages - 1;
-        if needed > ARENA_PAGES && align_pages > 1 && count <= ARENA_PAGES {
-            // An arena begins at a multiple of any such alignment.
-            return self.grow_by_arena(count, count);
-        }
+    /// Commits pages, so that a run of `needed` pages is free.
+    fn grow(&mut self, needed: u32) -> Option<()> {
         if let Some(arena) = self
             .count
             .checked_sub(1)
@@ -214,22 +205,20 @@ impl Heap {
                 self.commit(arena, rest);
             }
         }
-        self.grow_by_arena(needed, count)
+        self.grow_by_arena(needed)
     }
 
-    /// Reserves a further arena and commits `needed` pages of it. Such an arena is aligned, so
-    /// `count` pages are enough if it is shorter.
-    fn grow_by_arena(&mut self, needed: u32, count: u32) -> Option<()> {
+    /// Reserves a further arena and commits `needed` pages of it.
+    fn grow_by_arena(&mut self, needed: u32) -> Option<()> {
         let id = self.count;
         if id as usize == MAX_ARENAS {
             return None;
         }
-        let arena = Arena::reserve(id, count)?;
+        let arena = Arena::reserve(id, needed)?;
         self.arenas[id as usize] = Some(arena);
         self.count += 1;
         self.reserved_pages += arena.limit_pages as usize;
-        self.commit(arena, needed.min(arena.limit_pages))
-            .then_some(())
+        self.commit(arena, needed).then_some(())
     }
 
     /// Commits at least `count` further pages of an arena, which become free. Commits whole chunks

@@ -88,7 +88,9 @@ pub fn size(shape: u8, number: u32) -> usize {
     match shape {
         255 => HUGE_FROM_BYTES + number % (16 << 20),
         // Below the border, at it, and above.
-        160..255 => (BORDERS[number % BORDERS.len()] + usize::from(shape) % 3).saturating_sub(1).max(1),
+        160..255 => (BORDERS[number % BORDERS.len()] + usize::from(shape) % 3)
+            .saturating_sub(1)
+            .max(1),
         _ => {
             let power = 1 << (shape % 22);
             power + number % power
@@ -99,7 +101,7 @@ pub fn size(shape: u8, number: u32) -> usize {
 /// An alignment from an arbitrary number: often one of those that every class has, up to 1 MiB.
 pub fn align(shape: u8) -> usize {
     match shape {
-        250..=255 => 1 << (15 + shape - 250),
+        250..=255 => 1 << (shape - 250 + 15),
         200..250 => 1 << (shape % 15),
         _ => 1 << (shape % 5),
     }

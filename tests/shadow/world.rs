@@ -43,9 +43,17 @@ impl Object {
     fn new(layout: Layout, zeroed: bool) -> Option<Self> {
         // SAFETY: no caller asks for zero bytes (`World::alloc`).
         let start = unsafe {
-            if zeroed { SpanMalloc.alloc_zeroed(layout) } else { SpanMalloc.alloc(layout) }
+            if zeroed {
+                SpanMalloc.alloc_zeroed(layout)
+            } else {
+                SpanMalloc.alloc(layout)
+            }
         };
-        let object = Self { start: NonNull::new(start)?, layout, pattern: 0 };
+        let object = Self {
+            start: NonNull::new(start)?,
+            layout,
+            pattern: 0,
+        };
         object.check_place();
         if zeroed {
             object.check_contents(layout.size());
@@ -63,7 +71,11 @@ impl Object {
 
     fn check_place(&self) {
         let address = self.address();
-        assert!(address.is_multiple_of(self.layout.align()), "{address:#x} for {:?}", self.layout);
+        assert!(
+            address.is_multiple_of(self.layout.align()),
+            "{address:#x} for {:?}",
+            self.layout
+        );
     }
 
     /// Offset and length of the parts that have contents, of the first `bytes`.
@@ -72,7 +84,10 @@ impl Object {
             return [(0, bytes), (0, 0)];
         }
         let last = self.layout.size() - END_BYTES;
-        [(0, END_BYTES.min(bytes)), (last, bytes.saturating_sub(last))]
+        [
+            (0, END_BYTES.min(bytes)),
+            (last, bytes.saturating_sub(last)),
+        ]
     }
 
     /// Fills it with `pattern`.
@@ -106,7 +121,9 @@ impl Object {
     /// Resizes it and fills the new one with the same pattern. It is as before if there is no
     /// memory.
     fn realloc(mut self, new_size: usize) -> Self {
-        let Ok(layout) = Layout::from_size_align(new_size, self.layout.align()) else { return self };
+        let Ok(layout) = Layout::from_size_align(new_size, self.layout.align()) else {
+            return self;
+        };
         self.check_contents(self.layout.size());
         // SAFETY: allocated with this Layout; `new_size` is not zero and a valid Layout's.
         let moved = unsafe { SpanMalloc.realloc(self.start.as_ptr(), self.layout, new_size) };
@@ -115,9 +132,18 @@ impl Object {
             return self;
         };
         // Of a huge object only the ends are known, so the first part is all that can be compared.
-        let kept = if self.is_huge() { END_BYTES } else { self.layout.size() };
+        let kept = if self.is_huge() {
+            END_BYTES
+        } else {
+            self.layout.size()
+        };
         let known = Layout::from_size_align(kept.min(new_size), 1).unwrap();
-        Self { start, layout: known, pattern: self.pattern }.check_contents(known.size());
+        Self {
+            start,
+            layout: known,
+            pattern: self.pattern,
+        }
+        .check_contents(known.size());
         self.start = start;
         self.layout = layout;
         self.check_place();
@@ -159,7 +185,12 @@ impl Helper {
             }
         };
         let thread = thread::spawn(work);
-        Self { objects, answers, waiting: 0, thread }
+        Self {
+            objects,
+            answers,
+            waiting: 0,
+            thread,
+        }
     }
 }
 
@@ -212,7 +243,13 @@ impl World {
                     self.insert(object.realloc(new_size));
                 }
             }
-            Op::Handoff { index, count, helper, then, wait } => {
+            Op::Handoff {
+                index,
+                count,
+                helper,
+                then,
+                wait,
+            } => {
                 self.hand_off(index, count, helper % HELPERS, then);
                 if wait {
                     self.receive(true);
@@ -236,7 +273,10 @@ impl World {
         for object in self.take(0, usize::MAX) {
             object.free();
         }
-        assert_eq!((self.live_bytes, self.live_huge, self.ranges.len()), (0, 0, 0));
+        assert_eq!(
+            (self.live_bytes, self.live_huge, self.ranges.len()),
+            (0, 0, 0)
+        );
         spanmalloc::trim();
         let stats = spanmalloc::stats();
         assert!(
@@ -251,7 +291,11 @@ impl World {
 
     fn alloc(&mut self, size: usize, align: usize, zeroed: bool) {
         let huge = size >= HUGE_FROM_BYTES;
-        if if huge { self.live_huge >= LIVE_HUGE_MAX } else { self.live_bytes + size > LIVE_BYTES_MAX } {
+        if if huge {
+            self.live_huge >= LIVE_HUGE_MAX
+        } else {
+            self.live_bytes + size > LIVE_BYTES_MAX
+        } {
             return;
         }
         let layout = Layout::from_size_align(size.max(1), align).unwrap();
@@ -271,7 +315,11 @@ impl World {
         } else {
             self.live_bytes + new_size <= LIVE_BYTES_MAX
         };
-        if room { new_size.max(1) } else { object.layout.size() }
+        if room {
+            new_size.max(1)
+        } else {
+            object.layout.size()
+        }
     }
 
     /// Notes an object, and panics if it overlaps another.
@@ -279,7 +327,10 @@ impl World {
         let start = object.address();
         let end = start + object.layout.size();
         if let Some((other, other_end)) = self.ranges.range(..end).next_back() {
-            assert!(*other_end <= start, "{start:#x}..{end:#x} overlaps {other:#x}..{other_end:#x}");
+            assert!(
+                *other_end <= start,
+                "{start:#x}..{end:#x} overlaps {other:#x}..{other_end:#x}"
+            );
         }
         self.ranges.insert(start, end);
         if object.is_huge() {
@@ -312,27 +363,39 @@ impl World {
         let (then, count) = match then {
             Then::Free => (then, count),
             Then::Realloc { new_size } if new_size >= HUGE_FROM_BYTES => (then, 1),
-            Then::Realloc { new_size } => (then, count.min(BATCH_BYTES_MAX / new_size.max(1)).max(1)),
+            Then::Realloc { new_size } => {
+                (then, count.min(BATCH_BYTES_MAX / new_size.max(1)).max(1))
+            }
         };
         for object in self.take(index, count) {
             let then = match then {
                 Then::Free => then,
-                Then::Realloc { new_size } => Then::Realloc { new_size: self.bounded(&object, new_size) },
+                Then::Realloc { new_size } => Then::Realloc {
+                    new_size: self.bounded(&object, new_size),
+                },
             };
             let helper = self.helpers[helper].get_or_insert_with(Helper::start);
             helper.waiting += 1;
-            helper.objects.send((object, then)).expect("the helper thread runs");
+            helper
+                .objects
+                .send((object, then))
+                .expect("the helper thread runs");
         }
     }
 
     /// Takes back what the helper threads have resized so far; with `all`, waits for the rest.
     fn receive(&mut self, all: bool) {
         for index in 0..HELPERS {
-            while let Some(helper) = self.helpers[index].as_mut().filter(|helper| helper.waiting > 0) {
+            while let Some(helper) = self.helpers[index]
+                .as_mut()
+                .filter(|helper| helper.waiting > 0)
+            {
                 let answer = if all {
                     helper.answers.recv().expect("the helper thread runs")
                 } else {
-                    let Ok(answer) = helper.answers.try_recv() else { break };
+                    let Ok(answer) = helper.answers.try_recv() else {
+                        break;
+                    };
                     answer
                 };
                 helper.waiting -= 1;
@@ -345,9 +408,14 @@ impl World {
 
     fn end_helper(&mut self, helper: usize) {
         self.receive(true);
-        if let Some(Helper { objects, thread, .. }) = self.helpers[helper].take() {
+        if let Some(Helper {
+            objects, thread, ..
+        }) = self.helpers[helper].take()
+        {
             drop(objects);
-            thread.join().expect("the helper thread found nothing wrong");
+            thread
+                .join()
+                .expect("the helper thread found nothing wrong");
         }
     }
 }
