@@ -4,11 +4,12 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 
+use criterion::measurement::WallTime;
 use criterion::{Bencher, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 
 mod common;
 
-use common::{Numbers, Object, Work, class_layouts, compare, free_all, layout};
+use common::{Numbers, Object, Work, class_layouts, compare, free_all, layout, unaligned};
 
 /// Objects of a round of `bulk` and `tiny`.
 const BULK_COUNT: usize = 10_000;
@@ -158,22 +159,9 @@ fn tiny(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn tiny_of(
-    group: &mut BenchmarkGroup<'_, criterion::measurement::WallTime>,
-    name: &str,
-    sizes: &[usize],
-) {
-    // Alignment 1: the request is no larger than its size says.
-    let layouts = sizes
-        .iter()
-        .map(|&size| Layout::from_size_align(size, 1).expect("a small size"));
-    compare(
-        group,
-        name,
-        &Mixed {
-            layouts: layouts.collect(),
-        },
-    );
+fn tiny_of(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, sizes: &[usize]) {
+    let layouts = sizes.iter().map(|&size| unaligned(size)).collect();
+    compare(group, name, &Mixed { layouts });
 }
 
 /// Allocates many objects of several Layouts in turn, then frees them in order.

@@ -32,7 +32,7 @@ use crate::span_set::SpanSet;
 use crate::sync::{Mutex, sleeps};
 
 /// Switches away from a thread that could go on, in one execution. Three find every mutation that
-/// was tried on these protocols; four take minutes.
+/// was tried on these protocols.
 const PREEMPTIONS: usize = 3;
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -192,6 +192,7 @@ impl Home {
             // SAFETY: the home lock is held; the private half is dry, and the calling thread's.
             let swept = unsafe { self.span.sweep(private) };
             drop(guard);
+            assert_eq!(swept == 0, private.is_dry());
             let found = self.take(private);
             assert_eq!(swept > 0, found.is_some());
             found
@@ -397,6 +398,29 @@ fn of_two_frees_of_one_slot_exactly_one_is_told_a_double_free_while_the_owner_sw
         home.live[slot].store(false, SeqCst);
         home.free(&[held]);
         home.put_back(&half.0);
+        home.assert_gone();
+    });
+}
+
+#[test]
+fn a_double_free_is_seen_while_the_free_slot_goes_from_owner_to_owner() {
+    check(|| {
+        let home = Home::new(2);
+        let (first, second) = (PrivateSlots::new(), PrivateSlots::new());
+        first.adopt(home.span, 2);
+        let slot = home.take(&first).unwrap();
+        let held = home.take(&first).unwrap();
+        home.free(&[slot]);
+        let other = {
+            let home = Arc::clone(&home);
+            thread::spawn(move || home.free_objects(&[slot]))
+        };
+        home.put_back(&first);
+        assert!(home.check_out(&second));
+        assert_eq!(other.join().unwrap(), Some(Crime::DoubleFree));
+        assert_eq!(home.free_objects(&[slot]), Some(Crime::DoubleFree));
+        home.free(&[held]);
+        home.put_back(&second);
         home.assert_gone();
     });
 }

@@ -495,7 +495,7 @@ impl PrivateSlots {
     }
 
     /// Whether no slot is left.
-    #[cfg(test)]
+    #[cfg(all(test, loom))]
     pub(crate) fn is_dry(&self) -> bool {
         self.summary.get() == 0
     }

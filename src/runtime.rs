@@ -18,6 +18,7 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_void;
+use core::iter::successors;
 use core::ptr::{self, NonNull};
 
 use spin::Once;
@@ -106,6 +107,16 @@ fn attach() -> Option<&'static MCache> {
 impl FreeMCaches {
     fn take(&mut self) -> Option<NonNull<MCache>> {
         self.take_warm().or_else(|| pop(&mut self.empty))
+    }
+
+    /// Bytes of the magazines' budget that the warm ones hold.
+    fn warm_bytes(&self) -> usize {
+        // SAFETY: mcaches live for ever, and those of the list belong to it.
+        let mcache = |link: Option<NonNull<MCache>>| link.map(|mcache| unsafe { mcache.as_ref() });
+        let warm = successors(mcache(self.warm), |mcache_before| {
+            mcache(mcache_before.next_free.get())
+        });
+        warm.map(MCache::budget_bytes).sum()
     }
 
     fn take_warm(&mut self) -> Option<NonNull<MCache>> {
@@ -224,8 +235,11 @@ unsafe extern "C" fn after_fork_in_child() {
     let own = !sentinels.contains(&slot.as_ptr().cast_const());
     // SAFETY: not a sentinel, so the slot holds this thread's mcache; mcaches live for ever.
     let mcache = own.then(|| unsafe { slot.cast::<MCache>().as_ref() });
-    let budget = mcache.map_or(0, MCache::budget_bytes);
-    budget::reset(budget);
+    let own_bytes = mcache.map_or(0, MCache::budget_bytes);
+    // SAFETY: `before_fork` took the lock, in the thread that this is the copy of, and no other
+    // thread runs yet.
+    let warm_bytes = unsafe { REGISTRY.value_for_fork() }.warm_bytes();
+    budget::reset(own_bytes + warm_bytes);
     ATTACHED.store(usize::from(own), Relaxed);
     // SAFETY: `before_fork` took all these locks, in the thread that this is the copy of.
     unsafe { after_fork_in_parent() };

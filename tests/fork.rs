@@ -62,17 +62,28 @@ fn churn(seed: u64, stop: &AtomicBool) {
     }
 }
 
+/// Allocates and frees more than magazines hold until told to stop, so that most of the time some
+/// lock of the shared floors is held.
+fn crowd(stop: &AtomicBool) {
+    while !stop.load(SeqCst) {
+        let objects: Vec<_> = (0..3000).map(|index| Box::new([index; 6])).collect();
+        drop(objects);
+        trim();
+        thread::yield_now(); // To who forks, if there are fewer CPUs than threads.
+    }
+}
+
 #[test]
 fn the_child_of_a_program_with_busy_threads_has_a_whole_heap() {
     alone(|| {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
-            let threads = [1, 2, 3, 4].map(|seed| {
-                scope.spawn({
-                    let stop = &stop;
-                    move || churn(seed, stop)
-                })
-            });
+            let threads = [
+                scope.spawn(|| churn(1, &stop)),
+                scope.spawn(|| churn(2, &stop)),
+                scope.spawn(|| crowd(&stop)),
+                scope.spawn(|| crowd(&stop)),
+            ];
             let mut numbers = Numbers(5);
             let status = (0..1000)
                 .map(|nth| {
@@ -82,9 +93,7 @@ fn the_child_of_a_program_with_busy_threads_has_a_whole_heap() {
                         let during = mixed_objects(&mut of_child, 50);
                         drop(before);
                         assert_eq!(stats().threads, 1);
-                        if nth % 8 == 0 {
-                            trim();
-                        }
+                        trim();
                         if nth % 4 == 0 {
                             let grandchild = in_fork(|| {
                                 drop(during);

@@ -123,6 +123,18 @@ impl<T> Mutex<T> {
         core::mem::forget(guard);
     }
 
+    /// The value, between [`Self::lock_for_fork`] and [`Self::unlock_after_fork`].
+    ///
+    /// # Safety
+    /// The calling thread (or its copy in the child of a `fork`) took the lock by `lock_for_fork`,
+    /// has not given it back since, and has no other reference to the value.
+    #[cfg(not(loom))]
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn value_for_fork(&self) -> &mut T {
+        // SAFETY: the lock is held by the caller, so no guard exists; the caller's promise.
+        unsafe { &mut *self.value.get() }
+    }
+
     /// Gives back what [`Self::lock_for_fork`] took.
     ///
     /// # Safety

@@ -53,6 +53,11 @@ pub fn rss_bytes() -> usize {
     kib_after(&rollup, "Rss:") << 10
 }
 
+/// Most bytes of memory that this process ever had, nearly exactly.
+pub fn peak_rss_bytes() -> usize {
+    kib_after(&fs::read_to_string("/proc/self/status").unwrap(), "VmHWM:") << 10
+}
+
 /// Bytes of address space that this process has.
 pub fn address_space_bytes() -> usize {
     kib_after(&fs::read_to_string("/proc/self/status").unwrap(), "VmSize:") << 10

@@ -209,18 +209,20 @@ pub(crate) const fn class_for(size: usize, align: usize) -> SizeClass {
     }
 }
 
-/// Whether a request's class is found by its size alone: below [`DIRECT_BYTES`], and no alignment
-/// beyond 8. One comparison for both: each of the two numbers is below 16 exactly if both together
-/// have no higher bit.
+/// Whether a request's class is found by its size alone: about 2 KiB at most, no alignment beyond 8,
+/// and no alignment beyond the size (a tiny object is only as aligned as it is long).
+///
+/// One comparison for all three: a smaller size wraps to a huge difference, and each of the two
+/// numbers is below 16 exactly if both together have no higher bit.
 #[inline(always)] // Part of the fast path.
 pub(crate) const fn is_direct(size: usize, align: usize) -> bool {
-    (size / (DIRECT_BYTES / 16)) | align < 16
+    (size.wrapping_sub(align) / (DIRECT_BYTES / 16)) | align < 16
 }
 
 /// The class of a request for which [`is_direct`] holds.
 #[inline(always)] // Part of the fast path.
 pub(crate) const fn class_for_direct(size: usize) -> SizeClass {
-    SizeClass(DIRECT[size & (DIRECT_BYTES - 1)]) // The mask spares a bounds check.
+    SizeClass(DIRECT[size & (DIRECT_ENTRIES - 1)]) // The mask spares a bounds check.
 }
 
 /// The class of a request for which [`is_direct`] does not hold.
@@ -231,7 +233,7 @@ pub(crate) const fn class_for_rest(size: usize, align: usize) -> SizeClass {
         return SizeClass::NONE;
     }
     let class = if rounded < DIRECT_BYTES {
-        DIRECT[rounded] // At least 16 here, so never a tiny class.
+        DIRECT[rounded] // A multiple of the alignment, so a tiny class is aligned too.
     } else {
         STEPPED[(rounded - DIRECT_BYTES).div_ceil(STEP_BYTES)]
     };
@@ -252,10 +254,13 @@ pub(crate) const fn class_for_rest(size: usize, align: usize) -> SizeClass {
 /// Bound of the requests whose class is looked up by their size itself. A table of one byte a size
 /// costs no shift; programs touch only the lines of the sizes they use.
 const DIRECT_BYTES: usize = 2048;
+/// Entries of that table: a power of two beyond the largest size that is looked up, which exceeds
+/// [`DIRECT_BYTES`] by an alignment of at most 8.
+const DIRECT_ENTRIES: usize = 2 * DIRECT_BYTES;
 /// From [`DIRECT_BYTES`] on all classes are multiples of this many bytes.
 const STEP_BYTES: usize = 128;
 
-const DIRECT: [u8; DIRECT_BYTES] = tables::direct_table();
+const DIRECT: [u8; DIRECT_ENTRIES] = tables::direct_table();
 const STEPPED: [u8; STEPS] = tables::stepped_table();
 const STEPS: usize = (SMALL_MAX_BYTES - DIRECT_BYTES) / STEP_BYTES + 1;
 /// Geometry of the size classes and, last, of the tiny blocks.
@@ -272,31 +277,20 @@ mod tests {
 
     /// The best class for a request, by trying all.
     fn naive_class_for(size: usize, align: usize) -> SizeClass {
-        if align <= 8 && size <= 4 {
-            return SizeClass(CLASSES as u8 + size.max(1).next_power_of_two().ilog2() as u8);
-        }
-        let fits = |class: &usize| SLOT_BYTES[*class] >= size && SLOT_BYTES[*class] % align == 0;
-        match (1..CLASSES).find(fits) {
-            Some(class) if align <= PAGE_BYTES => SizeClass(class as u8),
-            _ => SizeClass::NONE,
-        }
+        let tiny = (CLASSES..MAGAZINES).map(SizeClass::new);
+        let small = (1..CLASSES).map(SizeClass::new);
+        let fits = |class: &SizeClass| {
+            let bytes = class.object_bytes();
+            bytes >= size && bytes.is_multiple_of(align) && align <= PAGE_BYTES
+        };
+        tiny.chain(small).find(fits).unwrap_or(SizeClass::NONE)
     }
 
     #[test]
     fn every_size_and_alignment_gets_the_smallest_class_that_fits() {
-        for shift in 0..20 {
-            let align = 1 << shift;
-            // An alignment up to 8 is each class's own, so sizes count from 1 there.
+        for align in (0..20).map(|shift| 1 << shift) {
             for size in 0..=SMALL_MAX_BYTES + 1 {
-                let expected = match align {
-                    1..=8 => naive_class_for(size, 8),
-                    _ => naive_class_for(size.max(1), align),
-                };
-                let expected = if align <= 8 && size <= 4 {
-                    naive_class_for(size, 1)
-                } else {
-                    expected
-                };
+                let expected = naive_class_for(size, align);
                 assert_eq!(
                     class_for(size, align),
                     expected,

@@ -1,0 +1,371 @@
+//! Memory of the process: what goes back to the system and when, what is touched, what zeroing and
+//! resizing cost, and what happens when there is no more.
+
+#![cfg(not(miri))] // Starts processes, and reads what Linux says of them.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::thread;
+
+use common::{
+    Numbers, Object, address_space_bytes, alone, fill, holds, is_all, peak_rss_bytes, rss_bytes,
+};
+use spanmalloc::{SpanMalloc, stats, trim};
+
+#[global_allocator]
+static GLOBAL: SpanMalloc = SpanMalloc;
+
+const MIB: usize = 1 << 20;
+
+/// Free memory that the page heap keeps in any case. See `mheap/release.rs`.
+const DIRTY_KEPT_BYTES: usize = 64 * MIB;
+
+#[test]
+fn a_peak_of_small_objects_goes_back_by_trim() {
+    alone(|| {
+        let peak = {
+            let (mut objects, mut numbers, mut bytes) = (Vec::new(), Numbers(1), 0);
+            while bytes < 1024 * MIB {
+                objects.push(Object::new(numbers.size(13), 1, objects.len() as u64));
+                bytes += objects.last().unwrap().size();
+            }
+            rss_bytes()
+        };
+        assert!(peak > 1024 * MIB, "{peak} bytes at the peak");
+        trim();
+        let after = rss_bytes();
+        assert!(
+            after < peak / 10,
+            "{after} of {peak} bytes are left, {:?}",
+            stats()
+        );
+        assert!(stats().in_use_bytes < 8 * MIB, "{:?}", stats());
+    });
+}
+
+#[test]
+fn a_peak_in_other_threads_goes_back_by_trim() {
+    alone(|| {
+        let peak_of = |seed| {
+            let mut numbers = Numbers(seed);
+            let objects: Vec<_> = (0..50_000)
+                .map(|_| Object::new(numbers.size(12), 1, seed))
+                .collect();
+            let peak = rss_bytes();
+            drop(objects);
+            peak
+        };
+        let threads = [1, 2].map(|seed| thread::spawn(move || peak_of(seed)));
+        let peaks = threads.map(|thread| thread.join().unwrap());
+        let peak = peaks.into_iter().max().unwrap();
+        assert!(peak > 64 * MIB, "{peak} bytes at the peak");
+        trim();
+        let after = rss_bytes();
+        assert!(
+            after < peak / 4,
+            "{after} of {peak} bytes are left, {:?}",
+            stats()
+        );
+    });
+}
+
+#[test]
+fn trim_tells_the_bytes_that_it_released() {
+    alone(|| {
+        drop(
+            (0..30)
+                .map(|seed| Object::new(MIB, 8, seed))
+                .collect::<Vec<_>>(),
+        );
+        let before = stats();
+        assert!(
+            before.dirty_bytes + before.cached_bytes >= 30 * MIB,
+            "{before:?}"
+        );
+        let (rss, released) = (rss_bytes(), trim());
+        assert!(
+            released >= 30 * MIB,
+            "{released} bytes released, {before:?}"
+        );
+        assert!(
+            rss - rss_bytes() >= 29 * MIB,
+            "from {rss} to {} bytes",
+            rss_bytes()
+        );
+        let after = stats();
+        assert_eq!((after.dirty_bytes, after.cached_bytes), (0, 0), "{after:?}");
+        assert!(trim() < MIB);
+    });
+}
+
+#[test]
+fn free_memory_beyond_the_bound_goes_back_without_trim() {
+    alone(|| {
+        let objects: Vec<_> = (0..64).map(|seed| Object::new(8 * MIB, 8, seed)).collect();
+        let peak = rss_bytes();
+        assert!(peak > 512 * MIB, "{peak} bytes at the peak");
+        drop(objects);
+        let after = stats();
+        assert!(after.dirty_bytes <= DIRTY_KEPT_BYTES, "{after:?}");
+        assert!(
+            rss_bytes() < DIRTY_KEPT_BYTES + 32 * MIB,
+            "{} bytes, {after:?}",
+            rss_bytes()
+        );
+    });
+}
+
+#[test]
+fn zeroed_objects_are_zero_in_used_memory() {
+    let small = [
+        1,
+        2,
+        3,
+        4,
+        5,
+        7,
+        8,
+        9,
+        15,
+        16,
+        17,
+        24,
+        48,
+        100,
+        255,
+        1000,
+        2048,
+        2049,
+        4096,
+        32 << 10,
+    ];
+    let large = [
+        (32 << 10) + 1,
+        64 << 10,
+        100_000,
+        512 << 10,
+        MIB,
+        3 * MIB + 1,
+        20 * MIB,
+    ];
+    for size in small.into_iter().chain(large) {
+        let count = (4 * MIB / size).clamp(3, 300);
+        for align in [1, 16, 4096] {
+            for round in 0..2 {
+                // What the first round leaves is full of its pattern.
+                let new =
+                    |seed: usize| Object::try_zeroed(size, align, 0xff00 + seed as u64).unwrap();
+                let objects: Vec<_> = (0..count).map(new).collect();
+                assert!(objects.len() == count, "{round}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeroed_objects_are_zero_where_used_and_released_pages_meet() {
+    alone(|| {
+        let mut numbers = Numbers(2);
+        for round in 0..20 {
+            let mut objects: Vec<_> = (0..30)
+                .map(|seed| Object::try_zeroed(MIB / 8 + numbers.size(20), 1, seed).unwrap())
+                .collect();
+            while objects.len() > 15 {
+                objects.swap_remove(numbers.below(objects.len()));
+            }
+            if round % 2 == 0 {
+                trim();
+            }
+            drop(
+                (0..15)
+                    .map(|seed| Object::try_zeroed(MIB / 2, 1, seed).unwrap())
+                    .collect::<Vec<_>>(),
+            );
+        }
+    });
+}
+
+#[test]
+fn zeroed_huge_objects_are_not_touched() {
+    alone(|| {
+        let layout = Layout::from_size_align(256 * MIB, 1).unwrap();
+        let before = rss_bytes();
+        // SAFETY: the size is not zero.
+        let object = unsafe { SpanMalloc.alloc_zeroed(layout) };
+        assert!(!object.is_null());
+        let grown = rss_bytes().saturating_sub(before);
+        assert!(grown < MIB, "{grown} bytes touched");
+        // SAFETY: the object has that many bytes, and is ours.
+        assert!(is_all(
+            unsafe { std::slice::from_raw_parts(object, 4 * MIB) },
+            0
+        ));
+        // SAFETY: the object is ours, and has this Layout.
+        unsafe { SpanMalloc.dealloc(object, layout) };
+        assert!(rss_bytes() < before + MIB);
+    });
+}
+
+#[test]
+fn zeroed_large_objects_of_fresh_pages_are_not_touched() {
+    alone(|| {
+        let layout = Layout::from_size_align(16 * MIB, 1).unwrap();
+        for _ in 0..3 {
+            let before = rss_bytes();
+            // SAFETY: the size is not zero.
+            let objects = [(); 8].map(|()| unsafe { SpanMalloc.alloc_zeroed(layout) });
+            assert!(objects.iter().all(|object| !object.is_null()));
+            let grown = rss_bytes().saturating_sub(before);
+            assert!(grown < MIB, "{grown} bytes touched");
+            for object in objects {
+                // SAFETY: the object is ours, and has this Layout; its bytes may be written.
+                unsafe {
+                    object.write_bytes(1, 16 * MIB);
+                    SpanMalloc.dealloc(object, layout);
+                }
+            }
+            trim(); // Released pages are as good as fresh ones.
+        }
+    });
+}
+
+#[test]
+fn a_vec_grows_beyond_256_mib_and_keeps_its_contents() {
+    alone(|| {
+        let mut bytes = Vec::new();
+        let mut piece = vec![0_u8; 3 * MIB];
+        for seed in 0..100 {
+            fill(&mut piece, seed * 257);
+            bytes.extend_from_slice(&piece);
+        }
+        let right = |(seed, piece): (usize, &[u8])| holds(piece, seed as u64 * 257);
+        assert!(bytes.chunks(3 * MIB).enumerate().all(right));
+        bytes.truncate(10 * MIB);
+        bytes.shrink_to_fit();
+        assert!(bytes.chunks_exact(3 * MIB).enumerate().all(right));
+        drop(bytes);
+        trim();
+        assert!(
+            rss_bytes() < 32 * MIB,
+            "{} bytes are left, {:?}",
+            rss_bytes(),
+            stats()
+        );
+    });
+}
+
+#[test]
+fn growth_of_a_huge_object_copies_nothing() {
+    alone(|| {
+        let mut object = Object::new(100 * MIB, 1, 5);
+        let rss = rss_bytes();
+        for mib in [110, 200, 300] {
+            object.resize(mib * MIB);
+        }
+        let most = peak_rss_bytes();
+        assert!(
+            most < rss + 208 * MIB,
+            "from {rss} to {most} bytes for 200 MiB more"
+        );
+        object.resize(70 * MIB);
+        let less = rss_bytes();
+        assert!(
+            less < rss,
+            "{less} bytes after shrinking, {rss} before growing"
+        );
+        object.resize(40 * MIB);
+        assert!(
+            rss_bytes() + 29 * MIB < less,
+            "from {less} to {} bytes",
+            rss_bytes()
+        );
+        object.resize(MIB);
+        object.resize(1000);
+        assert!(
+            rss_bytes() + 35 * MIB < less,
+            "from {less} to {} bytes",
+            rss_bytes()
+        );
+    });
+}
+
+#[test]
+fn a_large_object_grows_in_place_if_the_pages_behind_are_free() {
+    alone(|| {
+        let mut object = Object::new(4 * MIB, 8, 1);
+        let behind = Object::new(2 * MIB, 8, 2);
+        let beyond = Object::new(MIB, 8, 3);
+        assert_eq!(behind.addr(), object.addr() + 4 * MIB);
+        let addr = object.addr();
+        drop(behind);
+        object.resize(6 * MIB);
+        assert_eq!(object.addr(), addr, "the free pages were enough");
+        object.resize(6 * MIB + 1);
+        assert_ne!(object.addr(), addr, "another object is behind");
+        beyond.check();
+    });
+}
+
+#[test]
+fn a_large_object_shrinks_in_place_and_its_tail_is_used_again() {
+    alone(|| {
+        let mut object = Object::new(4 * MIB, 8, 1);
+        let addr = object.addr();
+        object.resize(2 * MIB);
+        assert_eq!(object.addr(), addr);
+        let tail = Object::new(2 * MIB, 8, 2);
+        assert_eq!(tail.addr(), addr + 2 * MIB);
+    });
+}
+
+#[test]
+fn a_small_object_stays_in_place_within_its_class() {
+    let mut object = Object::new(100, 1, 1);
+    let addr = object.addr();
+    object.resize(112);
+    object.resize(97);
+    assert_eq!(object.addr(), addr);
+    object.resize(113);
+    assert_ne!(object.addr(), addr);
+}
+
+#[test]
+fn without_address_space_allocation_fails_and_all_memory_can_be_used_again() {
+    /// Allocates until null; how many objects there were.
+    fn exhaust(numbers: &mut Numbers, next_size: impl Fn(&mut Numbers) -> usize) -> usize {
+        let mut objects = Vec::with_capacity(1 << 17);
+        while let Some(object) = Object::try_new(next_size(numbers), 1, objects.len() as u64) {
+            objects.push(object);
+        }
+        objects.iter().for_each(Object::check);
+        objects.len()
+    }
+    alone(|| {
+        let mut numbers = Numbers(3);
+        let limit = (address_space_bytes() + 96 * MIB) as libc::rlim_t;
+        let limit = libc::rlimit {
+            rlim_cur: limit,
+            rlim_max: limit,
+        };
+        // SAFETY: `limit` is valid for reads.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+        let large = exhaust(&mut numbers, |_| 100_000);
+        assert!(large * 100_000 > 48 * MIB, "{large} objects");
+        for _ in 0..2 {
+            let again = exhaust(&mut numbers, |_| 100_000);
+            assert!(again >= large * 9 / 10, "{again} objects after {large}");
+            let small = exhaust(&mut numbers, |numbers| 500 + numbers.size(9));
+            assert!(small * 1000 > 40 * MIB, "{small} objects");
+            trim();
+        }
+        // What can't be had at once is null, and no harm.
+        assert!(Object::try_new(97 * MIB, 1, 1).is_none());
+        assert!(Object::try_new(1 << 40, 1, 1).is_none());
+        assert!(Object::try_zeroed(200 * MIB, 1, 1).is_none());
+        let mut object = Object::new(MIB, 1, 1);
+        assert!(!object.try_resize(200 * MIB));
+        assert!(!object.try_resize(1 << 45));
+        object.check();
+    });
+}
