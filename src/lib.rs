@@ -60,6 +60,8 @@
 //! from destructors of thread-local values, and in the child of a `fork`.
 
 #![no_std]
+// The model checker builds only the floors that have a protocol to check.
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]

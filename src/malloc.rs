@@ -6,16 +6,15 @@
 
 use core::ptr;
 
-use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest, is_direct};
+use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
 use crate::{large, runtime};
 
 /// Allocates `size` bytes at a multiple of `align`. Null if the system has no memory.
 #[inline]
 pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
-    if !is_direct(size, align) {
+    let Some(class) = class_for_direct(size, align) else {
         return alloc_rest(size, align);
-    }
-    let class = class_for_direct(size);
+    };
     let object = runtime::magazines().get(class).pop();
     if object.is_null() {
         return alloc_slow(class);
@@ -30,16 +29,15 @@ pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
 /// * It was not freed since, and nobody uses it any more.
 #[inline]
 pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
-    if !is_direct(size, align) {
+    let Some(class) = class_for_direct(size, align) else {
         return free_rest(object, size, align);
-    }
-    let class = class_for_direct(size);
+    };
     if !runtime::magazines().get(class).push(object) {
         free_slow(class, object);
     }
 }
 
-/// [`alloc`] for 2 KiB and more, or an alignment beyond 8.
+/// [`alloc`] beyond 2 KiB.
 #[inline(never)]
 fn alloc_rest(size: usize, align: usize) -> *mut u8 {
     let class = class_for_rest(size, align);
@@ -53,7 +51,7 @@ fn alloc_rest(size: usize, align: usize) -> *mut u8 {
     alloc_slow(class)
 }
 
-/// [`free`] for 2 KiB and more, or an alignment beyond 8.
+/// [`free`] beyond 2 KiB.
 #[inline(never)]
 fn free_rest(object: *mut u8, size: usize, align: usize) {
     let class = class_for_rest(size, align);

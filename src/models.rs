@@ -574,6 +574,7 @@ fn a_depot_loses_and_doubles_neither_objects_nor_records() {
         while let Some(mut batch) = depot.take(&mut None) {
             seen.extend(numbers(&mut batch));
             left.push(batch);
+            assert!(left.len() <= BATCHES, "the depot hands out a record twice");
         }
         assert_eq!(depot.full_batches(), 0);
         seen.sort_unstable();

@@ -115,8 +115,8 @@ impl Shared {
         }
     }
 
-    /// Marks `count` slots from `slot` on, all in one word, as free, up to the first that is free in
-    /// either half; how many were not. Does not count them.
+    /// Marks `count` slots from `slot` on, all in one word, as free; `count`. If one of them is free
+    /// in either half, none is marked, and the result is how many come before it. Counts none.
     #[inline]
     fn set_free(&mut self, private: &[AtomicU64; WORDS], slot: usize, count: usize) -> usize {
         let (word, shift) = (slot / 64 % WORDS, slot % 64);

@@ -138,3 +138,21 @@ fn the_child_may_start_threads() {
         });
     });
 }
+
+#[test]
+fn the_child_has_a_budget_for_magazines_again() {
+    alone(|| {
+        // Threads that exit leave mcaches with grown magazines behind, for the next threads.
+        let work = |seed| move || drop(mixed_objects(&mut Numbers(seed), 2_000));
+        let threads = [1, 2, 3].map(|seed| thread::spawn(work(seed)));
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        assert!(stats().magazine_budget_bytes > 0);
+        let status = in_fork(|| {
+            spanmalloc::trim();
+            assert_eq!(stats().magazine_budget_bytes, 0);
+        });
+        assert_eq!(status, 0, "status of the child");
+    });
+}

@@ -202,38 +202,36 @@ impl SizeClass {
 /// promises. A constant Layout folds to a constant.
 #[inline(always)] // Without it LLVM keeps a call per allocation for Layouts it could fold.
 pub(crate) const fn class_for(size: usize, align: usize) -> SizeClass {
-    if is_direct(size, align) {
-        class_for_direct(size)
-    } else {
-        class_for_rest(size, align)
+    match class_for_direct(size, align) {
+        Some(class) => class,
+        None => class_for_rest(size, align),
     }
 }
 
-/// Whether a request's class is found by its size alone: about 2 KiB at most, no alignment beyond 8,
-/// and no alignment beyond the size (a tiny object is only as aligned as it is long).
+/// The class of a request that needs at most [`DIRECT_BYTES`], its size rounded up to its alignment.
 ///
-/// One comparison for all three: a smaller size wraps to a huge difference, and each of the two
-/// numbers is below 16 exactly if both together have no higher bit.
+/// The last byte of that is `(size - 1) | (align - 1)`, so one look at a table of last bytes serves
+/// every alignment: each class up to there that is the smallest for a multiple of an alignment is a
+/// multiple of it itself (checked by test). A size of zero is left to [`class_for_rest`].
 #[inline(always)] // Part of the fast path.
-pub(crate) const fn is_direct(size: usize, align: usize) -> bool {
-    (size.wrapping_sub(align) / (DIRECT_BYTES / 16)) | align < 16
+pub(crate) const fn class_for_direct(size: usize, align: usize) -> Option<SizeClass> {
+    let last = size.wrapping_sub(1) | (align - 1);
+    if last < DIRECT_BYTES {
+        Some(SizeClass(DIRECT[last]))
+    } else {
+        None
+    }
 }
 
-/// The class of a request for which [`is_direct`] holds.
-#[inline(always)] // Part of the fast path.
-pub(crate) const fn class_for_direct(size: usize) -> SizeClass {
-    SizeClass(DIRECT[size & (DIRECT_ENTRIES - 1)]) // The mask spares a bounds check.
-}
-
-/// The class of a request for which [`is_direct`] does not hold.
+/// The class of a request for which [`class_for_direct`] has none.
 pub(crate) const fn class_for_rest(size: usize, align: usize) -> SizeClass {
     let size = if size == 0 { 1 } else { size };
     let rounded = (size + (align - 1)) & !(align - 1);
     if rounded > SMALL_MAX_BYTES || align > ALIGN_MAX {
         return SizeClass::NONE;
     }
-    let class = if rounded < DIRECT_BYTES {
-        DIRECT[rounded] // A multiple of the alignment, so a tiny class is aligned too.
+    let class = if rounded <= DIRECT_BYTES {
+        DIRECT[rounded - 1]
     } else {
         STEPPED[(rounded - DIRECT_BYTES).div_ceil(STEP_BYTES)]
     };
@@ -251,16 +249,13 @@ pub(crate) const fn class_for_rest(size: usize, align: usize) -> SizeClass {
     SizeClass::NONE
 }
 
-/// Bound of the requests whose class is looked up by their size itself. A table of one byte a size
+/// Largest request, in bytes, whose class is looked up by its last byte. A table of one byte a size
 /// costs no shift; programs touch only the lines of the sizes they use.
 const DIRECT_BYTES: usize = 2048;
-/// Entries of that table: a power of two beyond the largest size that is looked up, which exceeds
-/// [`DIRECT_BYTES`] by an alignment of at most 8.
-const DIRECT_ENTRIES: usize = 2 * DIRECT_BYTES;
-/// From [`DIRECT_BYTES`] on all classes are multiples of this many bytes.
+/// Beyond [`DIRECT_BYTES`] all classes are multiples of this many bytes.
 const STEP_BYTES: usize = 128;
 
-const DIRECT: [u8; DIRECT_ENTRIES] = tables::direct_table();
+const DIRECT: [u8; DIRECT_BYTES] = tables::direct_table();
 const STEPPED: [u8; STEPS] = tables::stepped_table();
 const STEPS: usize = (SMALL_MAX_BYTES - DIRECT_BYTES) / STEP_BYTES + 1;
 /// Geometry of the size classes and, last, of the tiny blocks.

@@ -1,9 +1,9 @@
 //! The tables of the size classes, generated at compile time.
 
 use super::{
-    CLASSES, DIRECT_BYTES, DIRECT_ENTRIES, Geometry, MAGAZINE_BYTES, MAGAZINE_MAX, MAGAZINE_MIN,
-    MAGAZINES, OBJECT_BYTES, PAGE_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN, SMALL_MAX_BYTES,
-    SPAN_BYTES_GOAL, STEP_BYTES, STEPS, TINY_BLOCK_BYTES,
+    CLASSES, DIRECT_BYTES, Geometry, MAGAZINE_BYTES, MAGAZINE_MAX, MAGAZINE_MIN, MAGAZINES,
+    OBJECT_BYTES, PAGE_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN, SMALL_MAX_BYTES, SPAN_BYTES_GOAL,
+    STEP_BYTES, STEPS, TINY_BLOCK_BYTES,
 };
 
 /// The slot size of each class, by Go's procedure (`mksizeclasses.go`).
@@ -128,16 +128,17 @@ pub(super) const fn magazine_table() -> [u16; MAGAZINES] {
     table
 }
 
-pub(super) const fn direct_table() -> [u8; DIRECT_ENTRIES] {
-    let mut table = [0; DIRECT_ENTRIES];
+/// The class of each size, at the index of its last byte.
+pub(super) const fn direct_table() -> [u8; DIRECT_BYTES] {
+    let mut table = [0; DIRECT_BYTES];
     let mut class = 1;
-    let mut size = 0;
-    while size < DIRECT_ENTRIES {
+    let mut size = 1;
+    while size <= DIRECT_BYTES {
         while SLOT_BYTES[class] < size {
             class += 1;
         }
-        table[size] = match size {
-            0 | 1 => CLASSES as u8,
+        table[size - 1] = match size {
+            1 => CLASSES as u8,
             2 => CLASSES as u8 + 1,
             3 | 4 => CLASSES as u8 + 2,
             _ => class as u8,
