@@ -364,7 +364,11 @@ fn without_address_space_allocation_fails_and_all_memory_can_be_used_again() {
         // SAFETY: `limit` is valid for reads.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
         let large = exhaust(&mut numbers, |_| 100_000);
-        assert!(large * 100_000 > 128 * MIB, "{large} objects");
+        assert!(
+            large * 100_000 > 128 * MIB,
+            "{large} objects, {:?}",
+            stats()
+        );
         for _ in 0..2 {
             let again = exhaust(&mut numbers, |_| 100_000);
             assert!(again >= large * 9 / 10, "{again} objects after {large}");
