@@ -229,7 +229,7 @@ fn reserve_aligned(bytes: usize) -> Option<NonNull<u8>> {
         }
         place += ARENA_BYTES;
     }
-    NEXT.store(place, Relaxed);
+    // Taken, or no address space is left: the kernel knows. The hint stays, for a smaller request.
     sys::reserve(bytes, ARENA_BYTES, false)
 }
 

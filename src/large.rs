@@ -228,9 +228,9 @@ pub(crate) fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<No
     arena::set_huge(object.addr(), old, None);
     // SAFETY: the object's own mapping, whose owner calls, to a reservation of ours.
     if !unsafe { sys::move_pages(from, old, to, bytes) } {
+        // The reservation stays: the kernel unmaps the target before it can fail, so another thread
+        // may have got the place meanwhile. At worst address space is lost.
         arena::set_huge(object.addr(), old, Some(span));
-        // SAFETY: reserved just now.
-        unsafe { sys::unmap(to, bytes) };
         return None;
     }
     span.set_extent(to.as_ptr(), (bytes / PAGE_BYTES) as u32);
