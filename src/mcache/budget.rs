@@ -23,11 +23,6 @@ pub(super) fn take(bytes: usize) -> bool {
     within
 }
 
-/// Takes `bytes` whether or not that exceeds the bound.
-pub(super) fn take_anyway(bytes: usize) {
-    USED.fetch_add(bytes, Relaxed);
-}
-
 /// Gives `bytes` back.
 pub(super) fn give(bytes: usize) {
     USED.fetch_sub(bytes, Relaxed);

@@ -150,7 +150,7 @@ impl MCache {
         taken
     }
 
-    /// Fills the empty magazine with a batch from the depot; its length.
+    /// Fills the empty magazine from a batch of the depot; the number of objects.
     fn refill_from_depot(&self, class: SizeClass) -> Option<usize> {
         let mut spare = self.spare.take();
         let Some(mut batch) = mcentral::take_batch(class, &mut spare) else {
@@ -159,15 +159,17 @@ impl MCache {
         };
         let objects = batch.get().objects();
         let len = objects.len();
-        if self.capacity_of(class) < len {
-            // A class that exchanges batches has the traffic for a magazine that holds one.
-            self.resize(class, class.magazine_max().min(len * 2), true);
-        }
-        for (slot, object) in self.slots_of(class)[1..].iter().zip(objects) {
+        // A class that exchanges batches has the traffic for a magazine that holds one. If the
+        // budget does not allow it, what does not fit goes to its spans.
+        let grown = class.magazine_max().min(len * 2);
+        let fits = self.capacity_of(class) >= len || self.resize(class, grown);
+        let taken = if fits { len } else { self.capacity_of(class) };
+        for (slot, object) in self.slots_of(class)[1..=taken].iter().zip(objects) {
             slot.set(*object);
         }
+        mcentral::put(class, objects.get(taken..).unwrap_or_default());
         self.spare.set(Some(batch)); // The depot took the old one in exchange.
-        Some(len)
+        Some(taken)
     }
 
     /// Fills the empty magazine of a tiny class; the number of objects.
@@ -254,7 +256,7 @@ impl MCache {
                 core::slice::from_raw_parts(slots[1].as_ptr(), len)
             });
         }
-        self.resize(class, 0, true);
+        self.resize(class, 0);
         let magazine = self.magazines.get(class);
         magazine.top.set(Magazine::NULL);
         magazine.limit.set(Magazine::NULL);
@@ -296,23 +298,21 @@ impl MCache {
         let most = class.magazine_max();
         if old == 0 {
             self.magazines.get(class).top.set(self.slot(class, 0));
-            return self.resize(class, capacity_at_first(class), true);
+            return self.resize(class, capacity_at_first(class));
         }
-        old < most && self.resize(class, (old * 2).min(most), false)
+        old < most && self.resize(class, (old * 2).min(most))
     }
 
     /// Sets the capacity of a magazine and pays for it, or is paid. False, and nothing changed, if
-    /// the budget does not allow it and it is not `forced`.
-    fn resize(&self, class: SizeClass, capacity: usize, forced: bool) -> bool {
+    /// the budget does not allow it.
+    fn resize(&self, class: SizeClass, capacity: usize) -> bool {
         let paid_for = |capacity: usize| {
             capacity.saturating_sub(capacity_at_first(class)) * class.object_bytes()
         };
         let (old, new) = (paid_for(self.capacity_of(class)), paid_for(capacity));
         if new < old {
             budget::give(old - new);
-        } else if forced {
-            budget::take_anyway(new - old);
-        } else if !budget::take(new - old) {
+        } else if new > old && !budget::take(new - old) {
             return false;
         }
         self.capacity[class.index()].set(capacity as u16);
