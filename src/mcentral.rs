@@ -90,7 +90,7 @@ pub(crate) fn take(
         let mut spans = shard.lock.lock();
         // SAFETY: the home lock is held; the private half is dry, and ours.
         if unsafe { span.sweep(private) } == 0 {
-            // SAFETY: as above.
+            // SAFETY: as above. No slot is free, so the span joins the full ones.
             unsafe { spans.retire(span, private, class.geometry()) };
             held = (span.home() == here).then_some(spans);
         } else {

@@ -205,20 +205,23 @@ impl MCache {
         let slots = self.slots_of(class);
         // SAFETY: `count` is at most `len`, and slots are the cells of plain pointers that only this
         // thread touches, and nobody during the borrow.
-        let oldest = unsafe { core::slice::from_raw_parts(slots[1].as_ptr(), count) };
+        let oldest = unsafe { core::slice::from_raw_parts(slots[1..].as_ptr().cast(), count) };
         if !self.flush_to_depot(class, oldest) {
             mcentral::put(class, oldest);
         }
         // SAFETY: slots of this magazine; the ranges may overlap.
-        unsafe { ptr::copy(slots[1 + count].as_ptr(), slots[1].as_ptr(), len - count) };
+        unsafe {
+            let first = slots[1..].as_ptr().cast_mut();
+            ptr::copy(first.add(count), first, len - count);
+        }
         self.magazines
             .get(class)
             .top
             .set(self.slot(class, len - count));
     }
 
-    /// Leaves objects as a batch in the depot; false if it is full. A batch is at least half of what
-    /// the class can have: smaller ones are not worth their place.
+    /// Leaves objects as a batch in the depot; false if it is full. A batch is at least a quarter
+    /// of a full-grown magazine: smaller ones are not worth their place.
     fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8]) -> bool {
         if objects.len() < class.magazine_max() / 4 || !mcentral::has_room_for_batch(class) {
             return false;
@@ -253,7 +256,7 @@ impl MCache {
             let slots = self.slots_of(class);
             // SAFETY: as in `flush_oldest`.
             mcentral::put(class, unsafe {
-                core::slice::from_raw_parts(slots[1].as_ptr(), len)
+                core::slice::from_raw_parts(slots[1..].as_ptr().cast(), len)
             });
         }
         self.resize(class, 0);

@@ -139,7 +139,7 @@ impl Shared {
 }
 
 /// How many objects from the front lie one slot behind the other, at most `most`. Objects that were
-/// allocated together are often freed together, and their bits are set together then: 31 to 23
+/// allocated together are often freed together, and their bits are set together then: 37 to 12
 /// instructions an object in bulk.
 #[inline]
 fn neighbours(objects: &[*mut u8], slot_bytes: usize, most: usize) -> usize {

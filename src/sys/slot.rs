@@ -7,7 +7,7 @@
 //! load), then the word relative to the thread pointer. It works on stable Rust, needs no
 //! destructor, and takes 8 bytes of a shared library's static TLS.
 //!
-//! The word starts as the address of the value given to `thread_slot_init!` (the EMPTY mcache), so
+//! The word starts as the address of the EMPTY mcache, so
 //! that the fast path has no test for "no mcache yet".
 
 #![allow(unsafe_code)]
