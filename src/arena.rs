@@ -3,8 +3,9 @@
 //! An arena is 64 MiB of address space at a multiple of 64 MiB, reserved without commit charge and
 //! committed from its start on as the heap grows. The table [`TABLE`] has an entry for each 64 MiB
 //! of a *window* of 16 TiB of address space, in which all arenas lie; an arena's record has the span
-//! of each of its pages. So address to span is two dependent loads, total over all addresses, and
-//! it never faults: neither touches the memory that the address points to.
+//! of each of its pages. So address to span is one load that depends on another, total over all
+//! addresses, and it never faults: neither touches the memory that the address points to. A page's
+//! entry has the span's class in its uppermost byte, so that C's `free` needs no look at the span.
 //!
 //! A huge object's mapping begins at a multiple of 64 MiB too; its entries of the table point to
 //! its span directly, tagged by [`HUGE_TAG`].
@@ -26,6 +27,8 @@ use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 
 use crate::base::PAGE_BYTES;
+#[cfg(feature = "preload")]
+use crate::base::size_class::SizeClass;
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
 use crate::sync::atomic::{
@@ -48,8 +51,12 @@ const FIRST_ARENA_BELOW: usize = 256 << 30;
 const PLACES_TRIED: usize = 32;
 /// Smallest arena made when address space is short: 1 MiB.
 const MIN_BYTES: usize = 1 << 20;
-/// Tag of a table entry that points to the span of a huge object.
-const HUGE_TAG: usize = 1;
+/// Tag of a table entry that points to the span of a huge object: the sign, so that one comparison
+/// tells an arena from both a huge object and nothing.
+const HUGE_TAG: usize = 1 << 63;
+/// Where the class of a span is in the entry of its pages. Linux gives programs no addresses of
+/// more than 47 bits (aarch64: 48) unless they ask for them.
+const CLASS_SHIFT: u32 = 56;
 
 const _: () = assert!(ARENA_BYTES == 64 << 20);
 
@@ -58,8 +65,8 @@ const _: () = assert!(ARENA_BYTES == 64 << 20);
 static TABLE: [AtomicPtr<Arena>; WINDOW_ARENAS] =
     [const { AtomicPtr::new(ptr::null_mut()) }; WINDOW_ARENAS];
 
-/// Number of the first 64 MiB of the window, plus one; zero before the first reservation. **Any
-/// thread; atomic.** Set once.
+/// Number of the first 64 MiB of the window; zero before the first reservation. **Any thread;
+/// atomic.** Set once.
 static WINDOW: AtomicUsize = AtomicUsize::new(0);
 
 /// Where the next arena is asked for. **Any thread; atomic**: a hint.
@@ -75,7 +82,8 @@ pub(crate) struct Arena {
     pub(crate) limit_pages: u32,
     /// Which pages are free. **Under the `mheap::HEAP` lock.**
     pages: UnsafeCell<Committed>,
-    /// The live span of each page. **Written by who holds the pages, read by anyone; atomic.**
+    /// The live span of each page, and its class from [`CLASS_SHIFT`] on. **Written by who holds the
+    /// pages, read by anyone; atomic.**
     spans: [AtomicPtr<MSpan>; ARENA_PAGES as usize],
 }
 
@@ -100,30 +108,53 @@ pub(crate) enum Place {
     Live(&'static MSpan),
 }
 
-/// What lies at `address`, which may be anything. Two dependent loads; never faults.
+/// What lies at `address`, which may be anything. Two loads, the second of which depends on the
+/// first; never faults.
 #[inline]
 pub(crate) fn place_of(address: usize) -> Place {
-    let Some(entry) = entry_of(address) else {
-        return Place::Foreign;
-    };
     // Acquire pairs with the Release of `Arena::reserve` and `set_huge`: the record is filled.
-    let found = entry.load(Acquire);
-    let Some(arena) = NonNull::new(found) else {
+    let Some(found) = entry_of(address).map(|entry| entry.load(Acquire)) else {
         return Place::Foreign;
     };
-    if arena.addr().get() & HUGE_TAG != 0 {
-        let span = found
-            .map_addr(|address| address & !HUGE_TAG)
-            .cast::<MSpan>();
-        // SAFETY: tagged entries point to span records, which live for ever.
-        return Place::Live(unsafe { &*span });
+    if let Some(arena) = untagged(found) {
+        let span = arena.entry(address).map_addr(|entry| entry << 8 >> 8);
+        // SAFETY: entries of pages point to span records, which live for ever.
+        return unsafe { span.as_ref() }.map_or(Place::Free, Place::Live);
     }
-    // SAFETY: untagged entries point to arena records, which live for ever.
-    let arena = unsafe { arena.as_ref() };
-    // Acquire pairs with the Release in `set_span`: the span's record is filled.
-    let span = arena.spans[(address / PAGE_BYTES) % ARENA_PAGES as usize].load(Acquire);
-    // SAFETY: entries of pages point to span records, which live for ever.
-    unsafe { span.as_ref() }.map_or(Place::Free, Place::Live)
+    let span = found
+        .map_addr(|address| address & !HUGE_TAG)
+        .cast::<MSpan>();
+    // SAFETY: tagged entries point to span records, which live for ever.
+    unsafe { span.as_ref() }.map_or(Place::Foreign, Place::Live)
+}
+
+/// The class of the small object at `address`, which may be anything. `None`, or the class "none",
+/// for whatever else is there: a large object, a tiny block, free pages, nothing of ours. The loads
+/// of [`place_of`].
+#[cfg(feature = "preload")]
+#[inline(always)] // Part of the fast path of C's `free`.
+pub(crate) fn class_at(address: usize) -> Option<SizeClass> {
+    // Acquire as in `place_of`.
+    let arena = untagged(entry_of(address)?.load(Acquire))?;
+    let class = (arena.entry(address).addr() >> CLASS_SHIFT) as u8;
+    // SAFETY: `set_span` put the index of a class there, or it is zero.
+    Some(unsafe { core::mem::transmute::<u8, SizeClass>(class) })
+}
+
+/// The arena that an entry of the table points to, if it points to one.
+#[inline(always)] // As above.
+fn untagged(entry: *mut Arena) -> Option<&'static Arena> {
+    if (entry.addr() as isize) <= 0 {
+        return None;
+    }
+    // SAFETY: not null and untagged, so the record of an arena, which lives for ever.
+    Some(unsafe { &*entry })
+}
+
+/// Number of the page at an address, in its arena.
+#[inline(always)] // As in `class_at`.
+fn page_of(address: usize) -> usize {
+    (address / PAGE_BYTES) % ARENA_PAGES as usize
 }
 
 /// The entry of the table for an address, if the window has it.
@@ -131,14 +162,14 @@ pub(crate) fn place_of(address: usize) -> Place {
 fn entry_of(address: usize) -> Option<&'static AtomicPtr<Arena>> {
     // Relaxed: before the window is set every entry is null, so a late look at it finds nothing.
     let first = WINDOW.load(Relaxed);
-    TABLE.get((address / ARENA_BYTES).wrapping_sub(first.wrapping_sub(1)))
+    TABLE.get((address / ARENA_BYTES).wrapping_sub(first))
 }
 
 /// Puts the window around `address`, if nobody has yet.
 fn set_window(address: usize) {
-    let first = (address / ARENA_BYTES).saturating_sub(WINDOW_BELOW);
+    let first = (address / ARENA_BYTES).saturating_sub(WINDOW_BELOW).max(1);
     // Relaxed: the number publishes nothing but itself. The first to set it wins.
-    let _ = WINDOW.compare_exchange(0, first + 1, Relaxed, Relaxed);
+    let _ = WINDOW.compare_exchange(0, first, Relaxed, Relaxed);
 }
 
 impl Arena {
@@ -196,18 +227,28 @@ impl Arena {
     pub(crate) fn containing(address: *mut u8) -> Option<(&'static Self, u32)> {
         let entry = entry_of(address.addr())?;
         // Acquire pairs with the Release of `reserve`.
-        let arena = NonNull::new(entry.load(Acquire))?;
-        if arena.addr().get() & HUGE_TAG != 0 {
-            return None;
-        }
-        let page = (address.addr() / PAGE_BYTES) % ARENA_PAGES as usize;
-        // SAFETY: untagged entries point to arena records, which live for ever.
-        Some((unsafe { arena.as_ref() }, page as u32))
+        let arena = untagged(entry.load(Acquire))?;
+        Some((arena, page_of(address.addr()) as u32))
+    }
+
+    /// The span and class of the page at an address in this arena.
+    #[inline(always)] // As in `class_at`.
+    fn entry(&self, address: usize) -> *mut MSpan {
+        // Acquire pairs with the Release in `set_span`: the span's record is filled.
+        self.spans[page_of(address)].load(Acquire)
     }
 
     /// Makes `span` (or none) the live span of `count` pages from `first`, which the caller holds.
     pub(crate) fn set_span(&self, first: u32, count: u32, span: Option<&'static MSpan>) {
-        let span = span.map_or(ptr::null_mut(), |span| ptr::from_ref(span).cast_mut());
+        let entry_of_span = |span: &'static MSpan| {
+            let class = span.class();
+            // C has no tiny objects: what it says about them is looked into.
+            let class = if class.is_tiny() { 0 } else { class.index() };
+            ptr::from_ref(span)
+                .cast_mut()
+                .map_addr(|address| address | (class << CLASS_SHIFT))
+        };
+        let span = span.map_or(ptr::null_mut(), entry_of_span);
         for entry in &self.spans[first as usize..(first + count) as usize] {
             // Release pairs with the Acquire in `place_of`.
             entry.store(span, Release);

@@ -18,6 +18,7 @@ use crate::arena::{self, ARENA_BYTES, Arena, Place, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::base::{PAGE_BYTES, pages_for};
+use crate::counters::Pages;
 use crate::mheap::{self, Run, run_cache, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
@@ -30,17 +31,22 @@ const REMAP_FROM_BYTES: usize = 16 << 20;
 /// Allocates pages for `size` bytes at a multiple of `align`. With `zeroed`, all bytes are zero,
 /// without a memset where the pages are fresh. Null if the system has no memory.
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
-    let pages = pages_for(size.max(1));
-    let align_pages = align.div_ceil(PAGE_BYTES);
-    let fits = pages < ARENA_PAGES as usize
-        && align_pages < ARENA_PAGES as usize
-        && pages + align_pages <= ARENA_PAGES as usize;
-    let object = if fits {
-        alloc_run(pages as u32, align_pages as u32, zeroed)
+    let object = if fits_arena(size, align) {
+        let pages = pages_for(size.max(1));
+        alloc_run(pages as u32, align.div_ceil(PAGE_BYTES) as u32, zeroed)
     } else {
         alloc_huge(size, align)
     };
     object.map_or(ptr::null_mut(), NonNull::as_ptr)
+}
+
+/// Whether an object is a run of pages of an arena. Else it has a mapping of its own.
+fn fits_arena(size: usize, align: usize) -> bool {
+    let pages = pages_for(size.max(1));
+    let align_pages = align.div_ceil(PAGE_BYTES);
+    pages < ARENA_PAGES as usize
+        && align_pages < ARENA_PAGES as usize
+        && pages + align_pages <= ARENA_PAGES as usize
 }
 
 fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
@@ -65,6 +71,7 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
         record.as_ref()
     };
     run.arena.set_span(run.first, pages, Some(span));
+    Pages::Large.allocated(span.bytes());
     Some(start)
 }
 
@@ -101,12 +108,22 @@ fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
     };
     span.set_huge();
     arena::set_huge(base.addr().get(), bytes, Some(span));
+    Pages::Huge.allocated(bytes);
     Some(base)
 }
 
 /// Bytes of a mapping for `size` bytes: whole pages of the heap and of the system.
 fn mapping_bytes(size: usize) -> Option<usize> {
     size.checked_next_multiple_of(sys::page_bytes().max(PAGE_BYTES))
+}
+
+/// Bytes of the object that [`alloc`] would make; `None` if it is too large for any.
+#[cfg(feature = "preload")]
+pub(crate) fn usable_bytes(size: usize, align: usize) -> Option<usize> {
+    if fits_arena(size, align) {
+        return Some(pages_for(size.max(1)) * PAGE_BYTES);
+    }
+    mapping_bytes(size)
 }
 
 /// The span of a large object. Aborts if `object` is not the start of one.
@@ -125,11 +142,13 @@ fn live_object(object: *mut u8) -> &'static MSpan {
 /// Frees a large or huge object. Aborts if `object` is none.
 pub(crate) fn free(object: *mut u8) {
     let span = live_object(object);
+    let bytes = span.bytes();
     if !span.is_huge() {
+        Pages::Large.freed(bytes);
         spans::free_span(span);
         return;
     }
-    let bytes = span.bytes();
+    Pages::Huge.freed(bytes);
     arena::set_huge(object.addr(), bytes, None);
     spans::put_record(span);
     if let Some(base) = NonNull::new(object) {
@@ -138,9 +157,18 @@ pub(crate) fn free(object: *mut u8) {
     }
 }
 
-/// Changes the length of a large object to `size` (which is large too) without moving it. False, and
-/// nothing changed, if that is not possible.
-pub(crate) fn resize_in_place(object: *mut u8, size: usize) -> bool {
+/// Changes the length of a large object to `size` (which is large too) without copying it; where it
+/// is then. `None`, and nothing changed, if that is not possible.
+pub(crate) fn resize(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> {
+    if resize_in_place(object, size) {
+        return NonNull::new(object);
+    }
+    move_huge(object, size, align)
+}
+
+/// Changes the length of a large object without moving it. False, and nothing changed, if that is
+/// not possible.
+fn resize_in_place(object: *mut u8, size: usize) -> bool {
     let span = live_object(object);
     if span.is_huge() {
         return resize_huge_in_place(span, size);
@@ -160,6 +188,7 @@ pub(crate) fn resize_in_place(object: *mut u8, size: usize) -> bool {
         _ if new == old as usize => true,
         _ if new < old as usize => {
             let new = new as u32;
+            Pages::Large.resized(span.bytes(), new as usize * PAGE_BYTES);
             span.set_extent(object, new);
             arena.set_span(first + new, old - new, None);
             run_cache::put(Run {
@@ -175,6 +204,7 @@ pub(crate) fn resize_in_place(object: *mut u8, size: usize) -> bool {
                 return false;
             }
             arena.set_span(first + old, extra, Some(span));
+            Pages::Large.resized(span.bytes(), new * PAGE_BYTES);
             span.set_extent(object, new as u32);
             true
         }
@@ -191,6 +221,7 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
         return true;
     }
     if bytes < old {
+        Pages::Huge.resized(old, bytes);
         let start = base.addr().get();
         let entries_from = start + bytes.next_multiple_of(ARENA_BYTES);
         if entries_from < start + old {
@@ -211,12 +242,13 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
         return false;
     }
     span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
+    Pages::Huge.resized(old, bytes);
     true
 }
 
 /// Moves a huge object to a larger mapping, without copying; its new place. `None`, and nothing
 /// changed, if it is not huge or the system has no memory or address space.
-pub(crate) fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> {
+fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> {
     let span = live_object(object);
     if !span.is_huge() || size < REMAP_FROM_BYTES {
         return None;
@@ -235,6 +267,7 @@ pub(crate) fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<No
     }
     span.set_extent(to.as_ptr(), (bytes / PAGE_BYTES) as u32);
     arena::set_huge(to.addr().get(), bytes, Some(span));
+    Pages::Huge.resized(old, bytes);
     Some(to)
 }
 

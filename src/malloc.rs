@@ -67,7 +67,7 @@ fn free_rest(object: *mut u8, size: usize, align: usize) {
 /// Allocates when the magazine is empty or the thread has no mcache.
 #[cold]
 #[inline(never)]
-fn alloc_slow(class: SizeClass) -> *mut u8 {
+pub(crate) fn alloc_slow(class: SizeClass) -> *mut u8 {
     match runtime::mcache() {
         Some(mcache) => mcache.alloc(class),
         None => runtime::alloc_detached(class),
@@ -78,7 +78,7 @@ fn alloc_slow(class: SizeClass) -> *mut u8 {
 /// magazine already.
 #[cold]
 #[inline(never)]
-fn free_slow(class: SizeClass, object: *mut u8) {
+pub(crate) fn free_slow(class: SizeClass, object: *mut u8) {
     match runtime::mcache() {
         Some(mcache) => mcache.free(class, object),
         None => runtime::free_detached(class, object),
@@ -132,13 +132,8 @@ unsafe fn realloc_slow(
     new_class: SizeClass,
 ) -> *mut u8 {
     let both_large = new_class == SizeClass::NONE && class_for(size, align) == SizeClass::NONE;
-    if both_large {
-        if large::resize_in_place(object, new_size) {
-            return object;
-        }
-        if let Some(moved) = large::move_huge(object, new_size, align) {
-            return moved.as_ptr();
-        }
+    if both_large && let Some(resized) = large::resize(object, new_size, align) {
+        return resized.as_ptr();
     }
     let moved = if both_large && new_size > size {
         large::alloc_for_growth(new_size, align)

@@ -13,7 +13,8 @@
 //! child keeps the forking thread's mcache. What other threads' mcaches held stays allocated in the
 //! child: their owners may have been in the middle of anything.
 //!
-//! Invariant: a thread's slot is [`EMPTY`], [`DETACHED`], or an mcache that no other thread has.
+//! Invariant: a thread's slot is `EMPTY`, [`DETACHED`], or a face of an mcache that no other thread
+//! has.
 
 #![allow(unsafe_code)]
 
@@ -24,13 +25,13 @@ use core::ptr::{self, NonNull};
 use spin::Once;
 
 use crate::base::size_class::SizeClass;
-use crate::mcache::{DETACHED, EMPTY, MCache, Magazines, budget};
+use crate::mcache::{DETACHED, MCache, Magazines, budget};
 use crate::mspan::PrivateSlots;
 use crate::shards::shard_count;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::sys::ExitHook;
-use crate::{mcentral, meta, mheap, sys, tiny};
+use crate::{counters, mcentral, meta, mheap, sys, tiny};
 
 /// Mcaches that no thread has.
 struct FreeMCaches {
@@ -72,15 +73,13 @@ pub(crate) fn magazines() -> &'static Magazines {
 /// This thread's mcache; attaches the thread if it has none. `None` for a thread that was detached,
 /// and if the system has no memory.
 pub(crate) fn mcache() -> Option<&'static MCache> {
-    let slot = sys::thread_slot();
-    if ptr::eq(slot.as_ptr(), (&raw const EMPTY).cast()) {
-        return attach();
+    let magazines = magazines();
+    match magazines.mcache.get() {
+        // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
+        Some(mcache) => Some(unsafe { mcache.as_ref() }),
+        None if ptr::eq(magazines, &DETACHED) => None,
+        None => attach(),
     }
-    if ptr::eq(slot.as_ptr(), (&raw const DETACHED).cast()) {
-        return None;
-    }
-    // SAFETY: the third case of the invariant; mcaches live for ever.
-    Some(unsafe { slot.cast().as_ref() })
 }
 
 #[cold]
@@ -92,7 +91,8 @@ fn attach() -> Option<&'static MCache> {
     };
     ATTACHED.fetch_add(1, Relaxed);
     // First the slot: what the system allocates from here on finds the thread attached.
-    sys::set_thread_slot(mcache.cast());
+    // SAFETY: mcaches live for ever, and this one is ours.
+    sys::set_thread_slot(NonNull::from(unsafe { mcache.as_ref() }.face()).cast());
     let hook = EXIT_HOOK.call_once(|| {
         sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
         ExitHook::new(detach)
@@ -164,6 +164,15 @@ fn empty_and_free(mcache: NonNull<MCache>) {
     push(&mut REGISTRY.lock().empty, mcache);
 }
 
+/// Counts each call of this thread, and of those that attach from here on.
+#[cfg(feature = "preload")]
+pub(crate) fn count_calls() {
+    counters::calls::start();
+    if let Some(mcache) = mcache() {
+        sys::set_thread_slot(NonNull::from(mcache.face()).cast());
+    }
+}
+
 /// Mcaches that threads have.
 pub(crate) fn attached() -> usize {
     ATTACHED.load(Relaxed)
@@ -177,7 +186,11 @@ pub(crate) fn alloc_detached(class: SizeClass) -> *mut u8 {
     let mut object = ptr::null_mut();
     mcentral::take(class.span_class(), &private, 1, |taken| object = taken);
     mcentral::put_back(class.span_class(), &private);
-    if class.is_tiny() && !object.is_null() {
+    if object.is_null() {
+        return object;
+    }
+    counters::detached_allocated(class);
+    if class.is_tiny() {
         tiny::set_single(object);
     }
     object
@@ -186,6 +199,7 @@ pub(crate) fn alloc_detached(class: SizeClass) -> *mut u8 {
 /// Frees an object of `class` without an mcache, straight to mcentral.
 #[cold]
 pub(crate) fn free_detached(class: SizeClass, object: *mut u8) {
+    counters::detached_freed(class);
     mcentral::put(class, &[object]);
 }
 
@@ -227,20 +241,14 @@ unsafe extern "C" fn after_fork_in_parent() {
 }
 
 unsafe extern "C" fn after_fork_in_child() {
-    let slot = sys::thread_slot();
-    let sentinels = [
-        (&raw const EMPTY).cast::<u8>(),
-        (&raw const DETACHED).cast(),
-    ];
-    let own = !sentinels.contains(&slot.as_ptr().cast_const());
-    // SAFETY: not a sentinel, so the slot holds this thread's mcache; mcaches live for ever.
-    let mcache = own.then(|| unsafe { slot.cast::<MCache>().as_ref() });
+    // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
+    let mcache = magazines().mcache.get().map(|own| unsafe { own.as_ref() });
     let own_bytes = mcache.map_or(0, MCache::budget_bytes);
     // SAFETY: `before_fork` took the lock, in the thread that this is the copy of, and no other
     // thread runs yet.
     let warm_bytes = unsafe { REGISTRY.value_for_fork() }.warm_bytes();
     budget::reset(own_bytes + warm_bytes);
-    ATTACHED.store(usize::from(own), Relaxed);
+    ATTACHED.store(usize::from(mcache.is_some()), Relaxed);
     // SAFETY: `before_fork` took all these locks, in the thread that this is the copy of.
     unsafe { after_fork_in_parent() };
 }

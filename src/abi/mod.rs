@@ -4,6 +4,9 @@ mod global;
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;
+// Not in unit tests: they make the system fail, and would have no memory themselves.
+#[cfg(all(feature = "preload", not(test)))]
+mod c;
 
 pub use global::SpanMalloc;
 

@@ -4,6 +4,9 @@
 //! return value, and going on would corrupt memory. The sentence names the crime and the address,
 //! and is written from a stack buffer, since nothing here may allocate.
 
+use core::fmt::Write;
+
+use super::line::Line;
 use crate::sys;
 
 /// What a caller did wrong.
@@ -19,42 +22,30 @@ pub(crate) enum Crime {
     InteriorPointer,
     /// The object was freed with a Layout of another size class than it was allocated with.
     WrongLayout,
+    /// The object was freed with a size or alignment that it can't have had.
+    #[cfg_attr(not(feature = "preload"), allow(dead_code))]
+    WrongSize,
 }
 
 impl Crime {
     const fn sentence(self) -> &'static str {
         match self {
-            Self::DoubleFree => "double free of 0x",
-            Self::ForeignPointer => "free of a pointer that is not from this heap: 0x",
-            Self::FreeMemory => "free of memory that is free already: 0x",
-            Self::InteriorPointer => "free of a pointer into the middle of an object: 0x",
-            Self::WrongLayout => "free with a Layout of another size class: 0x",
+            Self::DoubleFree => "double free of",
+            Self::ForeignPointer => "free of a pointer that is not from this heap:",
+            Self::FreeMemory => "free of memory that is free already:",
+            Self::InteriorPointer => "free of a pointer into the middle of an object:",
+            Self::WrongSize => "free with a wrong size or alignment:",
+            Self::WrongLayout => "free with a Layout of another size class:",
         }
     }
 }
-
-/// Bytes of the longest message: prefix, sentence, 16 digits, newline.
-const MESSAGE_BYTES: usize = 128;
 
 /// Reports `crime` at `address` on standard error and aborts.
 #[cold]
 #[inline(never)]
 pub(crate) fn fatal(crime: Crime, address: usize) -> ! {
-    let mut message = [0; MESSAGE_BYTES];
-    let mut len = 0;
-    let mut put = |byte: u8| {
-        if let Some(slot) = message.get_mut(len) {
-            *slot = byte;
-            len += 1;
-        }
-    };
-    "spanmalloc: ".bytes().for_each(&mut put);
-    crime.sentence().bytes().for_each(&mut put);
-    let digits = (address.max(1).ilog2() / 4) + 1;
-    for digit in (0..digits).rev() {
-        put(b"0123456789abcdef"[(address >> (digit * 4)) & 15]);
-    }
-    put(b'\n');
-    sys::write_stderr(message.get(..len).unwrap_or_default());
+    let mut line = Line::new();
+    let _ = writeln!(line, "{} {address:#x}", crime.sentence());
+    line.print();
     sys::abort()
 }

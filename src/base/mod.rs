@@ -1,6 +1,7 @@
 //! Vocabulary: pure values that every floor above uses.
 
 pub(crate) mod fatal;
+pub(crate) mod line;
 pub(crate) mod size_class;
 
 /// Bytes of a heap page, the unit of the page heap: 8 KiB, as in Go and TCMalloc.

@@ -8,7 +8,9 @@
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
+use super::MCache;
 use crate::base::size_class::{MAGAZINES, SizeClass};
+use crate::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// A free object, or null in slot 0.
 pub(super) type Slot = Cell<*mut u8>;
@@ -16,8 +18,8 @@ pub(super) type Slot = Cell<*mut u8>;
 /// A stack of free objects of one class. **Owner only.**
 #[repr(C)]
 pub(crate) struct Magazine {
-    /// The newest object, or slot 0.
-    pub(super) top: Cell<NonNull<Slot>>,
+    /// The newest object, or slot 0. Atomic for [`crate::stats`], which reads it from any thread.
+    top: AtomicPtr<Slot>,
     /// The last slot in use.
     pub(super) limit: Cell<NonNull<Slot>>,
 }
@@ -32,7 +34,11 @@ unsafe impl Sync for SharedSlot {}
 
 /// The part of an mcache that the fast paths read.
 #[repr(C, align(64))]
-pub(crate) struct Magazines(pub(super) [Magazine; MAGAZINES]);
+pub(crate) struct Magazines {
+    pub(super) all: [Magazine; MAGAZINES],
+    /// The mcache that they are a face of; the sentinels have none. **Fixed after init.**
+    pub(crate) mcache: Cell<Option<NonNull<MCache>>>,
+}
 
 // SAFETY: the statics of this type are never written; see `Magazine::pop` and `push`, which reach
 // the slow calls without a write when a magazine is unused.
@@ -45,34 +51,51 @@ pub(crate) static DETACHED: Magazines = Magazines::UNUSED;
 
 impl Magazines {
     #[allow(clippy::declare_interior_mutable_const)] // As above.
-    const UNUSED: Self = Self([const { Magazine::UNUSED }; MAGAZINES]);
+    const UNUSED: Self = Self {
+        all: [const { Magazine::UNUSED }; MAGAZINES],
+        mcache: Cell::new(None),
+    };
 
     /// The magazine of a class.
     #[inline(always)] // Part of the fast path.
     pub(crate) fn get(&self, class: SizeClass) -> &Magazine {
         // SAFETY: a class is below `MAGAZINES`, the length of the array.
-        unsafe { self.0.get_unchecked(class.index()) }
+        unsafe { self.all.get_unchecked(class.index()) }
     }
 }
 
 impl Magazine {
     #[allow(clippy::declare_interior_mutable_const)] // A value to start from, never used in place.
     pub(super) const UNUSED: Self = Self {
-        top: Cell::new(Self::NULL),
+        top: AtomicPtr::new(Self::NULL.as_ptr()),
         limit: Cell::new(Self::NULL),
     };
     /// The shared slot 0.
     pub(super) const NULL: NonNull<Slot> = NonNull::from_ref(&NULL_SLOT.0);
 
+    /// The newest object's slot, or slot 0.
+    #[inline(always)] // Part of the fast paths.
+    pub(super) fn top(&self) -> NonNull<Slot> {
+        // SAFETY: `top` is never null. Relaxed: written by the owner only; others that read it look
+        // at the address alone.
+        unsafe { NonNull::new_unchecked(self.top.load(Relaxed)) }
+    }
+
+    /// Sets the newest object's slot.
+    #[inline(always)] // As above.
+    pub(super) fn set_top(&self, top: NonNull<Slot>) {
+        self.top.store(top.as_ptr(), Relaxed);
+    }
+
     /// Takes the newest object; null if there is none.
     #[inline(always)] // The fast path itself.
     pub(crate) fn pop(&self) -> *mut u8 {
-        let top = self.top.get();
+        let top = self.top();
         // SAFETY: `top` points to a slot of this magazine (Invariant 2) or to a slot 0.
         let object = unsafe { top.as_ref() }.get();
         if !object.is_null() {
             // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
-            self.top.set(unsafe { top.sub(1) });
+            self.set_top(unsafe { top.sub(1) });
         }
         object
     }
@@ -80,14 +103,14 @@ impl Magazine {
     /// The newest object; null if there is none.
     pub(super) fn newest(&self) -> *mut u8 {
         // SAFETY: as in `pop`.
-        unsafe { self.top.get().as_ref() }.get()
+        unsafe { self.top().as_ref() }.get()
     }
 
     /// Leaves an object. False if the magazine is full, or the object is its newest already: one
     /// answer for both keeps the call that tells them apart off the fast path.
     #[inline(always)] // The fast path itself.
     pub(crate) fn push(&self, object: *mut u8) -> bool {
-        let top = self.top.get();
+        let top = self.top();
         // SAFETY: as in `pop`.
         if unsafe { top.as_ref() }.get() == object || top == self.limit.get() {
             return false;
@@ -96,7 +119,7 @@ impl Magazine {
         let next = unsafe { top.add(1) };
         // SAFETY: as above.
         unsafe { next.as_ref() }.set(object);
-        self.top.set(next);
+        self.set_top(next);
         true
     }
 }

@@ -32,12 +32,18 @@ mod magazine;
 pub(crate) use magazine::{DETACHED, EMPTY, Magazines};
 
 use core::cell::Cell;
+use core::iter::successors;
 use core::ptr::{self, NonNull};
 
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{CLASSES, MAGAZINES, SizeClass};
+use crate::counters::{Counter, Counters, calls};
 use crate::depot::BatchRef;
 use crate::mspan::PrivateSlots;
+use crate::sync::atomic::{
+    AtomicPtr,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use crate::{mcentral, meta, tiny};
 use magazine::{Magazine, Slot};
 
@@ -77,9 +83,31 @@ pub(crate) struct MCache {
     spare: Cell<Option<BatchRef>>,
     /// Next free mcache. **Under the `runtime::REGISTRY` lock.**
     pub(crate) next_free: Cell<Option<NonNull<MCache>>>,
+    /// The mcache made before this one. **Fixed after init.**
+    made_before: Cell<Option<NonNull<MCache>>>,
     /// The current span of each span class.
     current: [PrivateSlots; CLASSES + 1],
     slots: [Slot; SLOT_ZERO[MAGAZINES]],
+    pub(crate) counters: Counters,
+    /// Magazines that are always empty and full: the face of this mcache while calls are counted.
+    counted: Magazines,
+    /// Bytes by which the live ones changed and that are not in the process's sum yet.
+    live_untold: Cell<i64>,
+}
+
+/// Changes of a thread's live bytes that it keeps to itself, at most, while calls are counted.
+const UNTOLD_BYTES: i64 = 32 << 10;
+
+/// The newest mcache, from which all can be walked. **Any thread; atomic.**
+static NEWEST: AtomicPtr<MCache> = AtomicPtr::new(ptr::null_mut());
+
+/// All mcaches, of threads and free ones.
+pub(crate) fn all() -> impl Iterator<Item = &'static MCache> {
+    // SAFETY: mcaches live for ever; what other threads may touch of them is atomic.
+    let get = |link: NonNull<MCache>| unsafe { link.as_ref() };
+    // Acquire pairs with the Release in `MCache::new`: the record is filled.
+    let newest = NonNull::new(NEWEST.load(Acquire)).map(get);
+    successors(newest, move |mcache| mcache.made_before.get().map(get))
 }
 
 impl MCache {
@@ -89,22 +117,60 @@ impl MCache {
         // SAFETY: the record is zeroed memory of the right size, and ours. Zero bytes are valid for
         // all fields but the magazines', which are written here.
         unsafe {
-            for index in 0..MAGAZINES {
-                (&raw mut (*record.as_ptr()).magazines.0[index]).write(Magazine::UNUSED);
+            for face in [
+                &raw mut (*record.as_ptr()).magazines,
+                &raw mut (*record.as_ptr()).counted,
+            ] {
+                for index in 0..MAGAZINES {
+                    (&raw mut (*face).all[index]).write(Magazine::UNUSED);
+                }
+                (*face).mcache.set(Some(record));
+            }
+            let mut newest = NEWEST.load(Relaxed);
+            loop {
+                record.as_ref().made_before.set(NonNull::new(newest));
+                match NEWEST.compare_exchange(newest, record.as_ptr(), Release, Relaxed) {
+                    Ok(_) => return Some(record),
+                    Err(newer) => newest = newer,
+                }
             }
         }
-        Some(record)
+    }
+
+    /// What its thread has in its slot.
+    pub(crate) fn face(&self) -> &Magazines {
+        if calls::are_counted() {
+            &self.counted
+        } else {
+            &self.magazines
+        }
+    }
+
+    /// Counts a call, and the bytes by which it changed what is live.
+    #[cold]
+    fn count_call(&self, counters: &[Counter; MAGAZINES], class: SizeClass, bytes: i64) {
+        counters[class.index()].add(1);
+        let untold = self.live_untold.get() + bytes;
+        if untold.abs() < UNTOLD_BYTES {
+            self.live_untold.set(untold);
+        } else {
+            self.live_untold.set(0);
+            calls::live_changed(untold);
+        }
     }
 
     /// One object of `class`, refilling its magazine if it is empty. Null if the system has no
     /// memory. (A thread attached just now may have got an mcache with objects.)
     pub(crate) fn alloc(&self, class: SizeClass) -> *mut u8 {
-        let object = self.magazines.get(class).pop();
+        let mut object = self.magazines.get(class).pop();
         if object.is_null() {
-            self.refill(class)
-        } else {
-            object
+            object = self.refill(class);
         }
+        if calls::are_counted() && !object.is_null() {
+            let bytes = class.object_bytes() as i64;
+            self.count_call(&self.counters.allocated, class, bytes);
+        }
+        object
     }
 
     fn refill(&self, class: SizeClass) -> *mut u8 {
@@ -116,7 +182,8 @@ impl MCache {
         } else {
             self.refill_slots(class, wanted)
         };
-        self.magazines.get(class).top.set(self.slot(class, filled));
+        self.counters.refilled[class.index()].add(filled);
+        self.magazines.get(class).set_top(self.slot(class, filled));
         self.magazines.get(class).pop()
     }
 
@@ -132,12 +199,14 @@ impl MCache {
         let mut taken = 0;
         if let Some(span) = private.span() {
             taken = mcentral::take_private(span, private, class.geometry(), wanted, &mut put);
+            self.counters.from_current_span.add(taken);
         }
         if taken == 0 {
             if let Some(filled) = self.refill_from_depot(class) {
                 return filled;
             }
             taken = mcentral::take(class, private, wanted, &mut put);
+            self.counters.from_spans.add(taken);
         }
         if taken < wanted {
             // SAFETY: both ranges are slots of this magazine: `taken` from above `at`, moved down
@@ -169,6 +238,7 @@ impl MCache {
         }
         mcentral::put(class, objects.get(taken..).unwrap_or_default());
         self.spare.set(Some(batch)); // The depot took the old one in exchange.
+        self.counters.from_depot.add(taken);
         Some(taken)
     }
 
@@ -179,7 +249,9 @@ impl MCache {
         }
         let private = &self.current[SizeClass::TINY_BLOCKS.index()];
         let slots = &self.slots_of(class)[1..=self.capacity_of(class)];
-        tiny::carve(class, private, slots, wanted)
+        let filled = tiny::carve(class, private, slots, wanted);
+        self.counters.from_spans.add(filled);
+        filled
     }
 
     /// Takes back an object of `class`, flushing its magazine if it is full. Aborts if the object is
@@ -188,6 +260,10 @@ impl MCache {
         let magazine = self.magazines.get(class);
         if magazine.newest() == object {
             fatal(Crime::DoubleFree, object.addr());
+        }
+        if calls::are_counted() {
+            let bytes = -(class.object_bytes() as i64);
+            self.count_call(&self.counters.freed, class, bytes);
         }
         if magazine.push(object) {
             return;
@@ -206,7 +282,10 @@ impl MCache {
         // SAFETY: `count` is at most `len`, and slots are the cells of plain pointers that only this
         // thread touches, and nobody during the borrow.
         let oldest = unsafe { core::slice::from_raw_parts(slots[1..].as_ptr().cast(), count) };
-        if !self.flush_to_depot(class, oldest) {
+        if self.flush_to_depot(class, oldest) {
+            self.counters.to_depot.add(count);
+        } else {
+            self.counters.to_spans.add(count);
             mcentral::put(class, oldest);
         }
         // SAFETY: slots of this magazine; the ranges may overlap.
@@ -216,8 +295,8 @@ impl MCache {
         }
         self.magazines
             .get(class)
-            .top
-            .set(self.slot(class, len - count));
+            .set_top(self.slot(class, len - count));
+        self.counters.flushed[class.index()].add(count);
     }
 
     /// Leaves objects as a batch in the depot; false if it is full. A batch is at least a quarter
@@ -254,6 +333,8 @@ impl MCache {
         let len = self.len(class);
         if len > 0 {
             let slots = self.slots_of(class);
+            self.counters.flushed[class.index()].add(len);
+            self.counters.to_spans.add(len);
             // SAFETY: as in `flush_oldest`.
             mcentral::put(class, unsafe {
                 core::slice::from_raw_parts(slots[1..].as_ptr().cast(), len)
@@ -261,7 +342,7 @@ impl MCache {
         }
         self.resize(class, 0);
         let magazine = self.magazines.get(class);
-        magazine.top.set(Magazine::NULL);
+        magazine.set_top(Magazine::NULL);
         magazine.limit.set(Magazine::NULL);
         mcentral::put_back(
             class.span_class(),
@@ -300,7 +381,7 @@ impl MCache {
         let old = self.capacity_of(class);
         let most = class.magazine_max();
         if old == 0 {
-            self.magazines.get(class).top.set(self.slot(class, 0));
+            self.magazines.get(class).set_top(self.slot(class, 0));
             return self.resize(class, capacity_at_first(class));
         }
         old < most && self.resize(class, (old * 2).min(most))
@@ -343,13 +424,13 @@ impl MCache {
         usize::from(self.capacity[class.index()].get())
     }
 
-    /// Objects in the magazine of a class.
-    fn len(&self, class: SizeClass) -> usize {
-        if self.capacity_of(class) == 0 {
+    /// Objects in the magazine of a class. Any thread may ask.
+    pub(crate) fn len(&self, class: SizeClass) -> usize {
+        let top = self.magazines.get(class).top();
+        if top == Magazine::NULL {
             return 0;
         }
-        let top = self.magazines.get(class).top.get().addr().get();
-        (top - self.slot(class, 0).addr().get()) / size_of::<Slot>()
+        (top.addr().get() - self.slot(class, 0).addr().get()) / size_of::<Slot>()
     }
 
     /// Slot 0 of a class and those above it.

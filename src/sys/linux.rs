@@ -9,10 +9,10 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use super::fails;
 
 /// Restores `errno` when dropped, so that no call of this floor changes it.
-struct KeepErrno(c_int);
+pub(super) struct KeepErrno(c_int);
 
 impl KeepErrno {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // SAFETY: `__errno_location` always returns this thread's valid errno.
         Self(unsafe { *libc::__errno_location() })
     }
@@ -23,6 +23,20 @@ impl Drop for KeepErrno {
         // SAFETY: as in `new`.
         unsafe { *libc::__errno_location() = self.0 };
     }
+}
+
+/// This thread's error number, for the faces that report by it.
+#[cfg(feature = "preload")]
+pub(crate) fn errno() -> c_int {
+    // SAFETY: as in `KeepErrno::new`.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets this thread's error number.
+#[cfg(feature = "preload")]
+pub(crate) fn set_errno(code: c_int) {
+    // SAFETY: as in `KeepErrno::new`.
+    unsafe { *libc::__errno_location() = code };
 }
 
 /// Maps `bytes` anonymous bytes at `hint` (exactly there if `flags` say so).

@@ -33,6 +33,13 @@ mod slot;
 #[cfg(not(loom))]
 pub(crate) use slot::{set_thread_slot, thread_slot};
 
+#[cfg(feature = "preload")]
+pub(crate) mod cxx;
+#[cfg(feature = "preload")]
+mod process;
+#[cfg(feature = "preload")]
+pub(crate) use process::*;
+
 #[cfg(test)]
 pub(crate) mod fault;
 

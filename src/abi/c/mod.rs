@@ -1,0 +1,289 @@
+//! The C interface: `malloc` and its family, for programs that get it by `LD_PRELOAD`.
+//!
+//! Only with the feature `preload`, because a library that defines these symbols replaces the
+//! allocator of every program it comes into. POSIX, C23 and glibc say what each function does; where
+//! they leave a choice:
+//!
+//! * Objects are aligned to 16 bytes whatever their size, so the classes of 8 and 24 bytes and the
+//!   tiny ones are not used here.
+//! * `malloc(0)` is an object of its own. `realloc(p, 0)` frees `p` and returns null, as in glibc.
+//! * A size above `PTRDIFF_MAX`, or a product that overflows, is ENOMEM.
+//! * `aligned_alloc` does not ask the size to be a multiple of the alignment; an alignment that is
+//!   not a power of two is EINVAL. `memalign` rounds it up, as glibc does.
+//! * What `malloc_usable_size` says may be written. An object stays in its place when its size
+//!   changes within the upper half of that.
+//! * A pointer that is not from this heap is reported once and left alone (see [`foreign`]).
+//!
+//! A pointer comes without its size, so its class is looked up: one load from the table of arenas,
+//! one that depends on it from the arena's. All else is as for `GlobalAlloc`, and both may be used
+//! in one program.
+//!
+//! Nothing unwinds out of these functions (but C++'s `new`), and yet they are `extern "C-unwind"`: the
+//! guard that the compiler puts into `extern "C"` functions would keep the slow calls from being tail
+//! calls, and cost a push and a pop on the fast paths.
+//!
+//! No function here calls one by its C name: the compiler knows what `malloc` and `calloc` are, and
+//! would make recursions of it.
+
+#![allow(unsafe_code)]
+#![allow(clippy::missing_safety_doc)] // The contracts are those of the C standard.
+
+mod aliases;
+mod aligned;
+mod foreign;
+mod inspect;
+mod operators;
+mod sized;
+mod start;
+
+use core::ffi::c_void;
+use core::ptr;
+
+use crate::arena::{Place, class_at, place_of};
+use crate::base::fatal::{Crime, fatal};
+use crate::base::size_class::{SizeClass, class_for, class_for_direct};
+use crate::mspan::MSpan;
+use crate::{large, malloc, runtime, sys};
+
+/// The alignment of every object, `alignof(max_align_t)` of the platforms.
+const ALIGN: usize = 16;
+/// Larger objects do not exist: differences of their pointers would overflow.
+const SIZE_MAX: usize = isize::MAX as usize;
+
+/// `malloc`: C17 7.22.3.4.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn malloc(size: usize) -> *mut c_void {
+    allocate(size, ALIGN)
+}
+
+/// `free`: C17 7.22.3.3; keeps errno (POSIX 2024).
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn free(object: *mut c_void) {
+    // SAFETY: the caller's contract.
+    unsafe { release(object) }
+}
+
+/// `calloc`: C17 7.22.3.2.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn calloc(count: usize, size: usize) -> *mut c_void {
+    allocate_zeroed(count, size)
+}
+
+/// `realloc`: C17 7.22.3.5.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn realloc(object: *mut c_void, size: usize) -> *mut c_void {
+    // SAFETY: the caller's contract.
+    unsafe { reallocate(object, size) }
+}
+
+/// Allocates `size` bytes at a multiple of `align`, a power of two of at least [`ALIGN`]. Null, and
+/// ENOMEM, if there is no memory.
+#[inline(always)] // The fast path of `malloc`.
+fn allocate(size: usize, align: usize) -> *mut c_void {
+    let Some(class) = class_for_direct(size, align) else {
+        return allocate_rest(size, align);
+    };
+    let object = runtime::magazines().get(class).pop();
+    if object.is_null() {
+        return allocate_slow(class);
+    }
+    object.cast()
+}
+
+/// [`allocate`] for no bytes and beyond 2 KiB.
+#[inline(never)]
+fn allocate_rest(size: usize, align: usize) -> *mut c_void {
+    if size > SIZE_MAX - (align - 1) {
+        return out_of_memory();
+    }
+    or_out_of_memory(malloc::alloc(size, align))
+}
+
+#[cold]
+#[inline(never)]
+fn allocate_slow(class: SizeClass) -> *mut c_void {
+    or_out_of_memory(malloc::alloc_slow(class))
+}
+
+/// Null, and errno says why.
+#[cold]
+fn out_of_memory() -> *mut c_void {
+    sys::set_errno(libc::ENOMEM);
+    ptr::null_mut()
+}
+
+fn or_out_of_memory(object: *mut u8) -> *mut c_void {
+    if object.is_null() {
+        return out_of_memory();
+    }
+    object.cast()
+}
+
+/// Allocates `count` times `size` zero bytes.
+#[inline]
+fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
+    let bytes = match count.checked_mul(size) {
+        Some(bytes) if bytes <= SIZE_MAX - ALIGN => bytes,
+        _ => return out_of_memory(),
+    };
+    if class_for(bytes, ALIGN) == SizeClass::NONE {
+        return or_out_of_memory(large::alloc(bytes, ALIGN, true));
+    }
+    let object = allocate(bytes, ALIGN);
+    if !object.is_null() {
+        // SAFETY: the object is ours and has at least that many bytes.
+        unsafe { object.cast::<u8>().write_bytes(0, bytes) };
+    }
+    object
+}
+
+/// Frees an object; null is none.
+///
+/// # Safety
+/// `object` is null, or an object of this heap that is not free and that nobody uses any more.
+/// (What else it may be is looked for, and not always found.)
+#[inline(always)] // The fast path of `free`.
+unsafe fn release(object: *mut c_void) {
+    if let Some(class) = class_at(object.addr())
+        && runtime::magazines().get(class).push(object.cast())
+    {
+        return;
+    }
+    release_slow(object.cast());
+}
+
+#[cold]
+#[inline(never)]
+fn release_slow(object: *mut u8) {
+    if object.is_null() {
+        return;
+    }
+    match live_span(object) {
+        Some(span) if span.class() == SizeClass::NONE => large::free(object),
+        Some(span) => malloc::free_slow(span.class(), object),
+        None => foreign::report("free", object.addr()),
+    }
+}
+
+/// The span that an object lies in; `None` if it is not from this heap. Aborts on free memory, and on
+/// a tiny object of `GlobalAlloc`, which C has no business with.
+fn live_span(object: *mut u8) -> Option<&'static MSpan> {
+    match place_of(object.addr()) {
+        Place::Live(span) if span.class().is_tiny() => fatal(Crime::WrongLayout, object.addr()),
+        Place::Live(span) => Some(span),
+        Place::Free => fatal(Crime::FreeMemory, object.addr()),
+        Place::Foreign => None,
+    }
+}
+
+/// Changes the size of an object; null is an object of no bytes, and becomes one of that size.
+///
+/// # Safety
+/// As for [`release`]; if the result is not null, the object is the result.
+#[inline]
+unsafe fn reallocate(object: *mut c_void, size: usize) -> *mut c_void {
+    match class_at(object.addr()) {
+        Some(class) if class != SizeClass::NONE && size != 0 => {
+            let usable = class.object_bytes();
+            if size <= usable && size >= usable / 2 - ALIGN / 2 {
+                return object;
+            }
+            // SAFETY: the caller's contract.
+            unsafe { move_to_new(object, usable, size) }
+        }
+        // SAFETY: as above.
+        _ => unsafe { reallocate_rest(object, size) },
+    }
+}
+
+/// # Safety
+/// As for [`reallocate`].
+#[inline(never)]
+unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
+    if object.is_null() {
+        return allocate(size, ALIGN);
+    }
+    if size == 0 {
+        // SAFETY: the caller's contract.
+        unsafe { release(object) };
+        return ptr::null_mut();
+    }
+    let Some(span) = live_span(object.cast()) else {
+        foreign::report("realloc", object.addr());
+        return out_of_memory();
+    };
+    if size > SIZE_MAX - ALIGN {
+        return out_of_memory();
+    }
+    let usable = span.bytes();
+    if class_for(size, ALIGN) != SizeClass::NONE {
+        // SAFETY: the caller's contract.
+        return unsafe { move_to_new(object, usable, size) };
+    }
+    if let Some(resized) = large::resize(object.cast(), size, ALIGN) {
+        return resized.as_ptr().cast();
+    }
+    let new = if size > usable {
+        large::alloc_for_growth(size, ALIGN)
+    } else {
+        large::alloc(size, ALIGN, false)
+    };
+    // SAFETY: the caller's contract, and the object is large, with all of its span's bytes.
+    unsafe { move_to(object, usable, or_out_of_memory(new), size) }
+}
+
+/// Moves an object of `usable` bytes to a new one of `size` bytes. Null, and the object is as
+/// before, if there is no memory.
+///
+/// # Safety
+/// As for [`reallocate`].
+#[inline(never)]
+unsafe fn move_to_new(object: *mut c_void, usable: usize, size: usize) -> *mut c_void {
+    // SAFETY: the caller's contract.
+    unsafe { move_to(object, usable, allocate(size, ALIGN), size) }
+}
+
+/// # Safety
+/// As for [`reallocate`]; `new` is null or a new object of `size` bytes.
+unsafe fn move_to(
+    object: *mut c_void,
+    usable: usize,
+    new: *mut c_void,
+    size: usize,
+) -> *mut c_void {
+    if !new.is_null() {
+        // SAFETY: two different objects of at least `usable` and `size` bytes; the caller's contract
+        // for the free.
+        unsafe {
+            ptr::copy_nonoverlapping(object.cast::<u8>(), new.cast(), usable.min(size));
+            release(object);
+        }
+    }
+    new
+}
+
+/// Bytes of an object that may be used; zero for null and for what is not from this heap.
+fn usable_size(object: *mut c_void) -> usize {
+    match class_at(object.addr()) {
+        Some(class) if class != SizeClass::NONE => class.object_bytes(),
+        _ if object.is_null() => 0,
+        _ => {
+            let Some(span) = live_span(object.cast()) else {
+                foreign::report("malloc_usable_size", object.addr());
+                return 0;
+            };
+            span.bytes()
+        }
+    }
+}
+
+/// Bytes that an object of `size` bytes at `align` could use; zero if there can be none.
+fn usable_size_for(size: usize, align: usize) -> usize {
+    if size > SIZE_MAX - (align - 1) {
+        return 0;
+    }
+    match class_for(size, align) {
+        SizeClass::NONE => large::usable_bytes(size, align).unwrap_or(0),
+        class => class.object_bytes(),
+    }
+}

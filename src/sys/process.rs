@@ -1,0 +1,184 @@
+//! The process: its environment, its end, and files that it writes.
+
+#![allow(unsafe_code)]
+
+use core::ffi::{CStr, c_char, c_int, c_void};
+use core::fmt;
+
+use super::linux::KeepErrno;
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// The value of a variable, if the environment has it. None if the program has more rights than its
+/// user, whose environment is not to be trusted then.
+///
+/// Reads `environ` itself: the C library's functions may take locks. Called by constructors, before
+/// other threads can change it, and at the end.
+pub(crate) fn environment(name: &str) -> Option<&'static [u8]> {
+    // SAFETY: no precondition.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
+    // SAFETY: the C library's pointer to a null-terminated array of pointers to strings, or null.
+    let mut entry = unsafe { environ };
+    if entry.is_null() {
+        return None;
+    }
+    loop {
+        // SAFETY: the array ends with null, which is not passed.
+        let text = unsafe { *entry };
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: a string, which lives as long as the environment is not changed.
+        let text = unsafe { CStr::from_ptr(text) }.to_bytes();
+        if let Some(value) = text.strip_prefix(name.as_bytes())
+            && let Some(value) = value.strip_prefix(b"=")
+        {
+            return Some(value);
+        }
+        // SAFETY: not at the end of the array.
+        entry = unsafe { entry.add(1) };
+    }
+}
+
+/// Has a function called when the process ends by `exit`. Nothing happens if there is no memory.
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: a plain function of this library.
+    unsafe { libc::atexit(function) };
+}
+
+/// The number of the process.
+pub(crate) fn process_id() -> i32 {
+    // SAFETY: no precondition.
+    unsafe { libc::getpid() }
+}
+
+/// Bytes of the longest path, with the zero at its end.
+const PATH_BYTES: usize = libc::PATH_MAX as usize;
+
+/// The name of a file. One that is too long names none.
+pub(crate) struct Path {
+    bytes: [u8; PATH_BYTES],
+    len: usize,
+}
+
+impl Path {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: [0; PATH_BYTES],
+            len: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = byte;
+        }
+        self.len += 1;
+    }
+
+    /// Creates the file, or empties it. `None` if that cannot be done.
+    pub(crate) fn create(&self) -> Option<Output> {
+        let path = CStr::from_bytes_with_nul(self.bytes.get(..self.len + 1)?).ok()?;
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
+        let _errno = KeepErrno::new();
+        // SAFETY: a string.
+        let file = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
+        (file >= 0).then(|| Output::new(file))
+    }
+}
+
+impl fmt::Write for Path {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.push(byte));
+        Ok(())
+    }
+}
+
+/// A stream of C's standard library.
+pub(crate) struct Stream(*mut libc::FILE);
+
+impl Stream {
+    /// # Safety
+    /// `stream` is a `FILE *` that is open for writing, for as long as the result is used.
+    pub(crate) unsafe fn new(stream: *mut c_void) -> Self {
+        Self(stream.cast())
+    }
+}
+
+impl fmt::Write for Stream {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // SAFETY: the promise of `new`; `text` is valid for reads of its length.
+        let written = unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), self.0) };
+        if written == text.len() {
+            Ok(())
+        } else {
+            Err(fmt::Error)
+        }
+    }
+}
+
+const BUFFER_BYTES: usize = 1024;
+
+/// A file that is written to, with a small buffer that is written out when dropped.
+pub(crate) struct Output {
+    file: c_int,
+    buffer: [u8; BUFFER_BYTES],
+    len: usize,
+}
+
+impl Output {
+    fn new(file: c_int) -> Self {
+        Self {
+            file,
+            buffer: [0; BUFFER_BYTES],
+            len: 0,
+        }
+    }
+
+    pub(crate) fn stderr() -> Self {
+        Self::new(libc::STDERR_FILENO)
+    }
+
+    /// Writes the buffer out; errors are ignored.
+    fn flush(&mut self) {
+        let _errno = KeepErrno::new();
+        let mut rest = &self.buffer[..self.len];
+        while !rest.is_empty() {
+            // SAFETY: `rest` is valid for reads of its length.
+            let written = unsafe { libc::write(self.file, rest.as_ptr().cast(), rest.len()) };
+            let Some(after) = usize::try_from(written).ok().and_then(|n| rest.get(n..)) else {
+                break;
+            };
+            rest = after;
+        }
+        self.len = 0;
+    }
+}
+
+impl fmt::Write for Output {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if self.len == BUFFER_BYTES {
+                self.flush();
+            }
+            self.buffer[self.len] = byte;
+            self.len += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.flush();
+        if self.file != libc::STDERR_FILENO {
+            let _errno = KeepErrno::new();
+            // SAFETY: the file was opened by `create` and nobody else has it.
+            unsafe { libc::close(self.file) };
+        }
+    }
+}
