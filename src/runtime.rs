@@ -29,7 +29,7 @@ use crate::mcache::{DETACHED, MCache, Magazines, budget};
 use crate::mspan::PrivateSlots;
 use crate::shards::shard_count;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use crate::sys::ExitHook;
 use crate::{counters, mcentral, meta, mheap, sys, tiny};
 
@@ -61,6 +61,8 @@ static ATTACHED: AtomicUsize = AtomicUsize::new(0);
 
 /// The key whose destructor detaches a thread; `None` inside if the process had no key left.
 static EXIT_HOOK: Once<Option<ExitHook>> = Once::new();
+/// Whether the hook is gone. **Any thread; atomic.** Set once, at the end.
+static UNHOOKED: AtomicBool = AtomicBool::new(false);
 
 /// This thread's mcache, of which the fast paths use the magazines; or a sentinel.
 #[inline(always)] // Part of the fast path.
@@ -97,11 +99,23 @@ fn attach() -> Option<&'static MCache> {
         sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
         ExitHook::new(detach)
     });
-    if let Some(hook) = hook {
+    if let Some(hook) = hook
+        && !UNHOOKED.load(Relaxed)
+    {
         hook.set(mcache.cast());
     }
     // SAFETY: mcaches live for ever, and this one is ours.
     Some(unsafe { mcache.as_ref() })
+}
+
+/// From here on threads exit without the hook: its code is about to go, with the library that is
+/// closed or with the process.
+#[cfg(feature = "preload")]
+pub(crate) fn unhook() {
+    UNHOOKED.store(true, Relaxed);
+    if let Some(Some(hook)) = EXIT_HOOK.get() {
+        hook.delete();
+    }
 }
 
 impl FreeMCaches {

@@ -1,22 +1,26 @@
-//! The fast paths as the compiler made them: disassembles the release build of an example.
+//! The fast paths as the compiler made them: disassembles the release build of an example and, with
+//! the feature `preload`, of the library.
 //!
 //! Runs in release builds on x86-64 where `objdump` is installed; elsewhere there is nothing to
 //! check. The bounds are those of ARCHITECTURE.md.
 
 #![cfg(all(target_arch = "x86_64", not(debug_assertions)))]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Instructions of a function up to its first `ret`, in the order of the code, or `None` without a
-/// disassembler. The compiler lays the fast path out first and ends it there.
-fn fast_path_of(symbol: &str) -> Option<Vec<String>> {
+/// The directory of the test's own executable: `deps`, with the libraries.
+fn deps() -> PathBuf {
     let tests = std::env::current_exe().expect("the test's own path");
-    let deps = tests.parent().expect("target/release/deps");
-    let example: PathBuf = deps.with_file_name("examples").join("wordcount");
+    tests.parent().expect("target/release/deps").to_owned()
+}
+
+/// Instructions of a function of `file` up to its first `ret`, in the order of the code, or `None`
+/// without a disassembler. The compiler lays the fast path out first and ends it there.
+fn fast_path_of(file: &Path, symbol: &str) -> Option<Vec<String>> {
     let objdump = Command::new("objdump")
         .args(["-d", "--no-show-raw-insn", "-M", "intel"])
-        .arg(&example)
+        .arg(file)
         .output();
     let Ok(output) = objdump else {
         eprintln!("objdump is not installed: nothing checked");
@@ -25,13 +29,13 @@ fn fast_path_of(symbol: &str) -> Option<Vec<String>> {
     assert!(
         output.status.success(),
         "objdump can't read {}",
-        example.display()
+        file.display()
     );
     let listing = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines = listing.lines();
     lines
         .find(|line| line.ends_with(">:") && line.contains(symbol))
-        .unwrap_or_else(|| panic!("{symbol} is not in {}", example.display()));
+        .unwrap_or_else(|| panic!("{symbol} is not in {}", file.display()));
     let mut instructions = Vec::new();
     for line in lines.take_while(|line| !line.is_empty()) {
         let text = line.split_once(":\t").map_or("", |(_, text)| text).trim();
@@ -43,8 +47,8 @@ fn fast_path_of(symbol: &str) -> Option<Vec<String>> {
     panic!("{symbol} has no ret");
 }
 
-fn assert_fast(symbol: &str, most: usize) {
-    let Some(path) = fast_path_of(symbol) else {
+fn assert_fast(file: &Path, symbol: &str, most: usize) {
+    let Some(path) = fast_path_of(file, symbol) else {
         return;
     };
     assert!(
@@ -65,10 +69,20 @@ fn assert_fast(symbol: &str, most: usize) {
 
 #[test]
 fn alloc_is_short_and_has_no_call_and_no_locked_instruction() {
-    assert_fast("12___rust_alloc>", 20);
+    let example = deps().with_file_name("examples").join("wordcount");
+    assert_fast(&example, "12___rust_alloc>", 20);
 }
 
 #[test]
 fn dealloc_is_short_and_has_no_call_and_no_locked_instruction() {
-    assert_fast("14___rust_dealloc>", 22);
+    let example = deps().with_file_name("examples").join("wordcount");
+    assert_fast(&example, "14___rust_dealloc>", 22);
+}
+
+#[cfg(feature = "preload")]
+#[test]
+fn malloc_and_free_of_c_are_short_and_have_no_call_and_no_locked_instruction() {
+    let library = deps().join("libspanmalloc.so");
+    assert_fast(&library, "<malloc>", 20);
+    assert_fast(&library, "<free>", 30);
 }

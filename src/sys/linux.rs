@@ -275,6 +275,7 @@ pub(crate) struct ExitHook(libc::pthread_key_t);
 impl ExitHook {
     /// Creates the key. `None` if the process has no key left; threads then exit without the hook.
     pub(crate) fn new(destructor: unsafe extern "C" fn(*mut c_void)) -> Option<Self> {
+        let _errno = KeepErrno::new();
         let mut key = 0;
         // SAFETY: `key` is valid for writes; the destructor is a plain function of this library.
         let error = unsafe { libc::pthread_key_create(&mut key, Some(destructor)) };
@@ -284,8 +285,17 @@ impl ExitHook {
     /// Arranges that the destructor runs with `value` when this thread exits. May call the C
     /// library's `calloc` (glibc, keys from 32 on).
     pub(crate) fn set(self, value: NonNull<c_void>) {
+        let _errno = KeepErrno::new();
         // SAFETY: the key is valid for the life of the process.
         unsafe { libc::pthread_setspecific(self.0, value.as_ptr()) };
+    }
+
+    /// Deletes the key: the destructor runs for no thread any more, and `set` is not called again.
+    #[cfg(feature = "preload")]
+    pub(crate) fn delete(self) {
+        let _errno = KeepErrno::new();
+        // SAFETY: the key exists.
+        unsafe { libc::pthread_key_delete(self.0) };
     }
 }
 
@@ -295,6 +305,7 @@ pub(crate) fn at_fork(
     parent: unsafe extern "C" fn(),
     child: unsafe extern "C" fn(),
 ) -> bool {
+    let _errno = KeepErrno::new();
     // SAFETY: three plain functions of this library.
     unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) == 0 }
 }

@@ -35,6 +35,15 @@ const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = start;
 
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static DESTRUCTOR: extern "C" fn() = end;
+
+/// The library is closed, or the process ends.
+extern "C" fn end() {
+    runtime::unhook();
+}
+
 extern "C" fn start() {
     if FOREIGN.read() == "abort" {
         foreign::set_fatal();
@@ -51,9 +60,10 @@ impl Choice {
     /// The word that the environment has for it. What it may not be is reported.
     fn read(&self) -> &'static str {
         let default = self.words[0];
-        let Some(value) = sys::environment(self.name) else {
+        let value = sys::environment(self.name).unwrap_or_default();
+        if value.is_empty() {
             return default;
-        };
+        }
         let known = self.words.iter().find(|word| word.as_bytes() == value);
         if let Some(word) = known {
             return word;
@@ -76,10 +86,11 @@ impl Choice {
 /// process's number for `%p`: as JSON, if the name ends in `.json`.
 extern "C" fn write_stats() {
     let stats = stats::stats();
-    let Some(name) = sys::environment(STATS_FILE) else {
+    let name = sys::environment(STATS_FILE).unwrap_or_default();
+    if name.is_empty() {
         let _ = write!(sys::Output::stderr(), "{stats}");
         return;
-    };
+    }
     let mut path = sys::Path::new();
     let mut rest = name;
     while let Some((&byte, others)) = rest.split_first() {

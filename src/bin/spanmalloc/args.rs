@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  spanmalloc run -- ls -l
+  spanmalloc compare -n 9 -- ./program input.txt
+  env $(spanmalloc env) ./program
+
+The exit code is the program's own; 125 if spanmalloc itself fails, 126 if the
+program cannot be executed, 127 if it is not found.";
+
+const RUN_EXAMPLES: &str = "\
+The report is on standard error. The figures of the allocator are those of the
+program's own process, not of processes that it starts. Counting costs a few
+nanoseconds a call; with --quiet and without --json nothing is counted.
+
+Examples:
+  spanmalloc run -- ls -l
+  spanmalloc run --quiet ./server --port 8080
+  spanmalloc run --json figures.json -- python3 script.py < input.txt";
+
+const COMPARE_EXAMPLES: &str = "\
+The allocators take turns, after one run of each that is not measured. All runs
+get the same standard input: /dev/null, or what a file or pipe holds. What they
+print must be the same; the exit code is 1 if an allocator changes the output or
+the exit status of a program that is the same in each run under the system's.
+An LD_PRELOAD from outside is removed. A static program uses its own malloc.
+
+Examples:
+  spanmalloc compare -- ./program input.txt
+  spanmalloc compare -n 15 --json figures.json -- sort < words.txt
+  spanmalloc compare --with jemalloc=/usr/lib/libjemalloc.so.2 -- ./program";
+
+const ENV_EXAMPLES: &str = "\
+Examples:
+  env $(spanmalloc env) ./program
+  spanmalloc env --systemd >> program.service.d/malloc.conf";
+
+/// Runs programs on the memory allocator spanmalloc, without a rebuild.
+#[derive(Parser)]
+#[command(name = "spanmalloc", version, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Run(RunArgs),
+    Compare(CompareArgs),
+    Env(EnvArgs),
+}
+
+/// Runs a program on spanmalloc and reports time and memory.
+#[derive(Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// The shared library to preload [default: found near this tool]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) lib: Option<PathBuf>,
+    /// No report
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Write the figures to FILE as a JSON object
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// Compares a program's runs on the system's malloc and on spanmalloc.
+#[derive(Args)]
+#[command(after_help = COMPARE_EXAMPLES)]
+pub(crate) struct CompareArgs {
+    /// Measured runs of each allocator
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// The shared library to preload [default: found near this tool]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) lib: Option<PathBuf>,
+    /// Write the figures to FILE as a JSON object
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Another allocator's shared library; may be given several times
+    #[arg(long, value_name = "NAME=PATH", value_parser = named_library)]
+    pub(crate) with: Vec<(String, PathBuf)>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// Prints the environment variable that preloads spanmalloc, for scripts.
+#[derive(Args)]
+#[command(after_help = ENV_EXAMPLES)]
+pub(crate) struct EnvArgs {
+    /// The shared library to preload [default: found near this tool]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) lib: Option<PathBuf>,
+    /// Print a line for the section [Service] of a systemd unit
+    #[arg(long)]
+    pub(crate) systemd: bool,
+}
+
+fn named_library(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_string(), PathBuf::from(path)))
+        }
+        _ => Err("it must be a name, `=` and a path".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_program_belongs_to_it() {
+        let line = ["spanmalloc", "run", "-q", "ls", "-l", "--quiet", "--", "x"];
+        let Command::Run(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not the command run");
+        };
+        assert!(args.quiet);
+        assert_eq!(args.program, ["ls", "-l", "--quiet", "--", "x"]);
+    }
+
+    #[test]
+    fn an_unknown_option_before_the_program_is_an_error() {
+        assert!(Cli::try_parse_from(["spanmalloc", "run", "--quite", "ls"]).is_err());
+    }
+
+    #[test]
+    fn a_library_has_a_name_and_a_path() {
+        let parsed = named_library("je=/lib/a=b.so").unwrap();
+        assert_eq!(parsed, ("je".to_string(), PathBuf::from("/lib/a=b.so")));
+        for wrong in ["je", "=/lib/a.so", "je="] {
+            assert!(named_library(wrong).is_err(), "{wrong}");
+        }
+    }
+}
