@@ -27,23 +27,21 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod budget;
+mod counting;
+mod list;
 mod magazine;
 
+pub(crate) use list::all;
 pub(crate) use magazine::{DETACHED, EMPTY, Magazines};
 
 use core::cell::Cell;
-use core::iter::successors;
 use core::ptr::{self, NonNull};
 
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{CLASSES, MAGAZINES, SizeClass};
-use crate::counters::{Counter, Counters, calls};
+use crate::counters::{Counters, calls};
 use crate::depot::BatchRef;
 use crate::mspan::PrivateSlots;
-use crate::sync::atomic::{
-    AtomicPtr,
-    Ordering::{Acquire, Relaxed, Release},
-};
 use crate::{mcentral, meta, tiny};
 use magazine::{Magazine, Slot};
 
@@ -95,21 +93,6 @@ pub(crate) struct MCache {
     live_untold: Cell<i64>,
 }
 
-/// Changes of a thread's live bytes that it keeps to itself, at most, while calls are counted.
-const UNTOLD_BYTES: i64 = 32 << 10;
-
-/// The newest mcache, from which all can be walked. **Any thread; atomic.**
-static NEWEST: AtomicPtr<MCache> = AtomicPtr::new(ptr::null_mut());
-
-/// All mcaches, of threads and free ones.
-pub(crate) fn all() -> impl Iterator<Item = &'static MCache> {
-    // SAFETY: mcaches live for ever; what other threads may touch of them is atomic.
-    let get = |link: NonNull<MCache>| unsafe { link.as_ref() };
-    // Acquire pairs with the Release in `MCache::new`: the record is filled.
-    let newest = NonNull::new(NEWEST.load(Acquire)).map(get);
-    successors(newest, move |mcache| mcache.made_before.get().map(get))
-}
-
 impl MCache {
     /// A fresh mcache. `None` if the system has no memory.
     pub(crate) fn new() -> Option<NonNull<Self>> {
@@ -126,15 +109,9 @@ impl MCache {
                 }
                 (*face).mcache.set(Some(record));
             }
-            let mut newest = NEWEST.load(Relaxed);
-            loop {
-                record.as_ref().made_before.set(NonNull::new(newest));
-                match NEWEST.compare_exchange(newest, record.as_ptr(), Release, Relaxed) {
-                    Ok(_) => return Some(record),
-                    Err(newer) => newest = newer,
-                }
-            }
         }
+        list::add(record);
+        Some(record)
     }
 
     /// What its thread has in its slot.
@@ -146,19 +123,6 @@ impl MCache {
         }
     }
 
-    /// Counts a call, and the bytes by which it changed what is live.
-    #[cold]
-    fn count_call(&self, counters: &[Counter; MAGAZINES], class: SizeClass, bytes: i64) {
-        counters[class.index()].add(1);
-        let untold = self.live_untold.get() + bytes;
-        if untold.abs() < UNTOLD_BYTES {
-            self.live_untold.set(untold);
-        } else {
-            self.live_untold.set(0);
-            calls::live_changed(untold);
-        }
-    }
-
     /// One object of `class`, refilling its magazine if it is empty. Null if the system has no
     /// memory. (A thread attached just now may have got an mcache with objects.)
     pub(crate) fn alloc(&self, class: SizeClass) -> *mut u8 {
@@ -167,8 +131,7 @@ impl MCache {
             object = self.refill(class);
         }
         if calls::are_counted() && !object.is_null() {
-            let bytes = class.object_bytes() as i64;
-            self.count_call(&self.counters.allocated, class, bytes);
+            self.count_allocated(class);
         }
         object
     }
@@ -262,8 +225,7 @@ impl MCache {
             fatal(Crime::DoubleFree, object.addr());
         }
         if calls::are_counted() {
-            let bytes = -(class.object_bytes() as i64);
-            self.count_call(&self.counters.freed, class, bytes);
+            self.count_freed(class);
         }
         if magazine.push(object) {
             return;
