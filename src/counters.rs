@@ -2,7 +2,7 @@
 //!
 //! A thread counts in its own mcache, on slow calls: the objects that came into its magazines and
 //! that left them. What came, less what left, less what lies there is what the program got from it,
-//! so the sum over all mcaches is what is live, whoever frees ([`crate::stats`]).
+//! so the sum over all mcaches is what is live, whoever frees ([`mod@crate::stats`]).
 //!
 //! How often a magazine was popped cannot be told by that. Who needs to know turns on [`calls`]: then
 //! threads have a second face of their mcache in their slot, with magazines that are always empty and

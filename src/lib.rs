@@ -63,7 +63,7 @@
 // The model checker builds only the floors that have a protocol to check.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 // Unit tests do without C's interface.
-#![cfg_attr(all(test, feature = "preload"), allow(dead_code))]
+#![cfg_attr(all(test, feature = "preload"), allow(dead_code, unused_imports))]
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]

@@ -18,7 +18,7 @@ pub(super) type Slot = Cell<*mut u8>;
 /// A stack of free objects of one class. **Owner only.**
 #[repr(C)]
 pub(crate) struct Magazine {
-    /// The newest object, or slot 0. Atomic for [`crate::stats`], which reads it from any thread.
+    /// The newest object, or slot 0. Atomic for [`mod@crate::stats`], which reads it from any thread.
     top: AtomicPtr<Slot>,
     /// The last slot in use.
     pub(super) limit: Cell<NonNull<Slot>>,
