@@ -93,8 +93,6 @@ fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
         spans::put_record(unsafe { record.as_ref() });
         return None;
     };
-    // SAFETY: whole system pages of a mapping of ours.
-    unsafe { sys::advise_huge_pages(base, bytes) };
     // SAFETY: record and mapping are ours alone; the record is filled before anyone can find it.
     let span = unsafe {
         MSpan::init(
@@ -242,7 +240,7 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
         return false;
     }
     span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
-    Pages::Huge.resized(old, bytes);
+    has_grown(base, old, bytes);
     true
 }
 
@@ -267,8 +265,16 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
     }
     span.set_extent(to.as_ptr(), (bytes / PAGE_BYTES) as u32);
     arena::set_huge(to.addr().get(), bytes, Some(span));
-    Pages::Huge.resized(old, bytes);
+    has_grown(to, old, bytes);
     Some(to)
+}
+
+/// Counts that a huge object grew, and asks for huge pages for what comes. An object that grows has
+/// been filled so far; any other may be used sparsely, and huge pages would be resident all the same.
+fn has_grown(base: NonNull<u8>, old: usize, bytes: usize) {
+    Pages::Huge.resized(old, bytes);
+    // SAFETY: whole system pages of a mapping of ours.
+    unsafe { sys::advise_huge_pages(base, bytes) };
 }
 
 /// Allocates for an object that grows to `size` bytes and has to move: a mapping of its own if that

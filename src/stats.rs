@@ -131,6 +131,8 @@ pub fn stats() -> Stats {
         counted.allocated_bytes += allocated * class.object_bytes() as u64;
         counted.frees += sum(|mcache| &mcache.counters.freed[class.index()]);
     }
+    // What threads have not told yet may be more than the peak they told of.
+    counted.peak_live_bytes = counted.peak_live_bytes.max(stats.live_bytes as u64);
     stats.calls = calls::are_counted().then_some(counted);
     stats
 }

@@ -4,6 +4,7 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::fmt;
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use super::linux::KeepErrno;
 
@@ -121,6 +122,38 @@ impl fmt::Write for Stream {
     }
 }
 
+/// A copy of standard error, or -1, and the identity of its file. **Any thread; atomic.** Set once, at
+/// the start.
+static KEPT_STDERR: AtomicI32 = AtomicI32::new(-1);
+static KEPT_IDENTITY: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Where the copy of standard error is looked for: above the numbers that programs count on.
+const KEPT_FROM: c_int = 100;
+
+/// Keeps standard error for the end of the process: many programs close it in a function that runs
+/// at exit, so that errors of writing do not go unseen.
+pub(crate) fn keep_stderr() {
+    let _errno = KeepErrno::new();
+    // SAFETY: no memory is involved.
+    let copy = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, KEPT_FROM) };
+    if let Some(parts) = identity(copy) {
+        for (kept, part) in KEPT_IDENTITY.iter().zip(parts) {
+            kept.store(part, Relaxed);
+        }
+        KEPT_STDERR.store(copy, Relaxed);
+    }
+}
+
+/// Device and number of an open file.
+fn identity(file: c_int) -> Option<[u64; 2]> {
+    let _errno = KeepErrno::new();
+    // SAFETY: an all-zero `stat` is valid.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: `stat` is valid for writes.
+    let done = unsafe { libc::fstat(file, &mut stat) };
+    (done == 0).then_some([stat.st_dev, stat.st_ino])
+}
+
 const BUFFER_BYTES: usize = 1024;
 
 /// A file that is written to, with a small buffer that is written out when dropped.
@@ -139,8 +172,22 @@ impl Output {
         }
     }
 
+    /// Standard error, which stays open.
     pub(crate) fn stderr() -> Self {
         Self::new(libc::STDERR_FILENO)
+    }
+
+    /// Standard error as it was when [`keep_stderr`] was called, if that copy is still open. It is
+    /// closed when dropped.
+    pub(crate) fn kept_stderr() -> Self {
+        let kept = KEPT_STDERR.load(Relaxed);
+        // A program that closed all its files may have another one there.
+        if kept >= 0
+            && identity(kept) == Some(KEPT_IDENTITY.each_ref().map(|part| part.load(Relaxed)))
+        {
+            return Self::new(kept);
+        }
+        Self::stderr()
     }
 
     /// Writes the buffer out; errors are ignored.

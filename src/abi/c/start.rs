@@ -52,6 +52,7 @@ extern "C" fn start() {
         runtime::count_calls();
     }
     if STATS.read() == "exit" {
+        sys::keep_stderr();
         sys::at_exit(write_stats);
     }
 }
@@ -88,7 +89,7 @@ extern "C" fn write_stats() {
     let stats = stats::stats();
     let name = sys::environment(STATS_FILE).unwrap_or_default();
     if name.is_empty() {
-        let _ = write!(sys::Output::stderr(), "{stats}");
+        let _ = write!(sys::Output::kept_stderr(), "{stats}");
         return;
     }
     let mut path = sys::Path::new();
