@@ -119,13 +119,20 @@ pub(crate) fn place_of(address: usize) -> Place {
     if let Some(arena) = untagged(found) {
         let span = arena.entry(address).map_addr(|entry| entry << 8 >> 8);
         // SAFETY: entries of pages point to span records, which live for ever.
-        return unsafe { span.as_ref() }.map_or(Place::Free, Place::Live);
+        return match unsafe { span.as_ref() } {
+            Some(span) => Place::Live(span),
+            None if page_of(address) < arena.limit_pages as usize => Place::Free,
+            None => Place::Foreign,
+        };
     }
     let span = found
         .map_addr(|address| address & !HUGE_TAG)
         .cast::<MSpan>();
     // SAFETY: tagged entries point to span records, which live for ever.
-    unsafe { span.as_ref() }.map_or(Place::Foreign, Place::Live)
+    match unsafe { span.as_ref() } {
+        Some(span) if address.wrapping_sub(span.base().addr()) < span.bytes() => Place::Live(span),
+        _ => Place::Foreign,
+    }
 }
 
 /// The class of the small object at `address`, which may be anything. `None`, or the class "none",
@@ -287,8 +294,11 @@ fn first_place() -> Option<usize> {
 /// Reserves address space for a huge object, `bytes` long (whole system pages), at a multiple of
 /// `align` (at least [`ARENA_BYTES`]). Subject to the system's overcommit policy.
 pub(crate) fn reserve_huge(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    // The window goes around the place of arenas, not of this object, which may be of any size.
+    if WINDOW.load(Relaxed) == 0 {
+        set_window(first_place()?);
+    }
     let base = sys::reserve(bytes, align, true)?;
-    set_window(base.addr().get());
     let last = base.addr().get() + bytes - 1;
     if entry_of(base.addr().get()).is_some() && entry_of(last).is_some() {
         return Some(base);

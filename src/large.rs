@@ -112,7 +112,8 @@ fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
 
 /// Bytes of a mapping for `size` bytes: whole pages of the heap and of the system.
 fn mapping_bytes(size: usize) -> Option<usize> {
-    size.checked_next_multiple_of(sys::page_bytes().max(PAGE_BYTES))
+    size.max(1)
+        .checked_next_multiple_of(sys::page_bytes().max(PAGE_BYTES))
 }
 
 /// Bytes of the object that [`alloc`] would make; `None` if it is too large for any.

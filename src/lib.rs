@@ -115,3 +115,5 @@ mod oom_tests;
 pub use abi::{SpanMalloc, trim};
 #[cfg(not(loom))]
 pub use stats::{Stats, stats};
+#[cfg(all(feature = "lock-stats", not(loom)))]
+pub use sync::usage::{LockUse, lock_uses, ticks};

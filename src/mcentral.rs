@@ -27,6 +27,8 @@ use crate::shards::{MAX_SHARDS, shard_count, shard_here};
 use crate::span_set::SpanSet;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+#[cfg(feature = "lock-stats")]
+use crate::sync::usage::LockUse;
 use crate::tiny;
 
 /// One shard of one class.
@@ -231,25 +233,38 @@ pub(crate) fn put(class: SizeClass, objects: &[*mut u8]) {
     let mut empty = None;
     let mut rest = objects;
     let mut next = rest.first().map(|object| live_span(*object, class));
-    while let Some(mut span) = next {
+    let mut crime = None;
+    while let Some(Ok(mut span)) = next {
         let home = span.home();
         let shard = shard_of(class.span_class(), home);
         let mut spans = shard.lock.lock();
         loop {
             // SAFETY: the home lock is held.
-            rest = unsafe { free_run_of_span(span, class, geometry, rest) };
+            let freed = unsafe { free_run_of_span(span, class, geometry, rest) };
+            rest = rest.get(freed.0..).unwrap_or_default();
             // SAFETY: as above; `span` is in the home's set or checked out.
             if unsafe { spans.set.update(span, geometry) } {
                 // SAFETY: the span is in no set, and nobody else's: it is ours.
                 unsafe { span.shared() }.next = empty.replace(core::ptr::NonNull::from(span));
             }
-            next = rest.first().map(|object| live_span(*object, class));
+            crime = freed.1;
+            next = match crime {
+                None => rest.first().map(|object| live_span(*object, class)),
+                Some(_) => None,
+            };
             match next {
-                Some(same_home) if same_home.home() == home => span = same_home,
+                Some(Ok(same_home)) if same_home.home() == home => span = same_home,
                 _ => break,
             }
         }
         shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+    }
+    if let Some(Err(found)) = next {
+        crime = Some(found);
+    }
+    // Without a lock: a handler of SIGABRT may allocate.
+    if let (Some(crime), Some(object)) = (crime, rest.first()) {
+        fatal(crime, object.addr());
     }
     while let Some(span) = empty {
         // SAFETY: records live for ever, and the spans in this list are ours.
@@ -260,38 +275,36 @@ pub(crate) fn put(class: SizeClass, objects: &[*mut u8]) {
     }
 }
 
-/// Frees the objects at the front of `objects` that lie in `span`; the others.
+/// Frees the objects at the front of `objects` that lie in `span`; their number, and the crime if the
+/// one behind them is no taken object of the span.
 ///
 /// # Safety
 /// The caller holds the lock of the span's home.
 #[inline]
-unsafe fn free_run_of_span<'a>(
+unsafe fn free_run_of_span(
     span: &'static MSpan,
     class: SizeClass,
     geometry: &Geometry,
-    objects: &'a [*mut u8],
-) -> &'a [*mut u8] {
-    if class.is_tiny() {
-        // SAFETY: the caller holds the home lock.
-        return unsafe { tiny::free_run(span, class, objects) };
+    objects: &[*mut u8],
+) -> (usize, Option<Crime>) {
+    // SAFETY: the caller holds the home lock, in both cases.
+    unsafe {
+        if class.is_tiny() {
+            tiny::free_run(span, class, objects)
+        } else {
+            span.free_objects(geometry, objects)
+        }
     }
-    // SAFETY: as above.
-    let (freed, crime) = unsafe { span.free_objects(geometry, objects) };
-    let rest = objects.get(freed..).unwrap_or_default();
-    if let (Some(crime), Some(object)) = (crime, rest.first()) {
-        fatal(crime, object.addr());
-    }
-    rest
 }
 
-/// The span that an object of `class` lies in. Aborts if it lies in none of that class.
+/// The span that an object of `class` lies in; the crime, if it lies in none of that class.
 #[inline]
-fn live_span(object: *mut u8, class: SizeClass) -> &'static MSpan {
+fn live_span(object: *mut u8, class: SizeClass) -> Result<&'static MSpan, Crime> {
     match place_of(object.addr()) {
-        Place::Live(span) if span.class() == class.span_class() => span,
-        Place::Live(_) => fatal(Crime::WrongLayout, object.addr()),
-        Place::Free => fatal(Crime::FreeMemory, object.addr()),
-        Place::Foreign => fatal(Crime::ForeignPointer, object.addr()),
+        Place::Live(span) if span.class() == class.span_class() => Ok(span),
+        Place::Live(_) => Err(Crime::WrongLayout),
+        Place::Free => Err(Crime::FreeMemory),
+        Place::Foreign => Err(Crime::ForeignPointer),
     }
 }
 
@@ -343,6 +356,16 @@ pub(crate) fn drain_depots() {
             }
         }
     }
+}
+
+/// The use of the locks of this floor: one for each class and CPU.
+#[cfg(feature = "lock-stats")]
+pub(crate) fn lock_use() -> LockUse {
+    let mut lock = LockUse::new("mcentral", true);
+    for class in (0..MAGAZINES).map(SizeClass::new) {
+        lock.add((0..shard_count()).map(|shard| shard_of(class, shard).lock.usage()));
+    }
+    lock
 }
 
 /// For `fork`: all locks of this floor, in order.

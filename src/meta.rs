@@ -14,6 +14,8 @@ use core::ptr::NonNull;
 
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+#[cfg(feature = "lock-stats")]
+use crate::sync::usage::LockUse;
 use crate::sys;
 
 /// Bytes mapped at a time. Untouched pages cost no memory; a power of two and at least one page of
@@ -85,6 +87,14 @@ impl Rest {
         };
         Some(found)
     }
+}
+
+/// The use of the lock of this floor.
+#[cfg(feature = "lock-stats")]
+pub(crate) fn lock_use() -> LockUse {
+    let mut lock = LockUse::new("records", false);
+    lock.add([RECORDS.usage()].into_iter());
+    lock
 }
 
 /// For `fork`: the lock of this floor.

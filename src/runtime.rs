@@ -29,7 +29,10 @@ use crate::mcache::{DETACHED, MCache, Magazines, budget};
 use crate::mspan::PrivateSlots;
 use crate::shards::shard_count;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::fork_owner;
+#[cfg(feature = "lock-stats")]
+use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
 use crate::{counters, mcentral, meta, mheap, sys, tiny};
 
@@ -59,10 +62,9 @@ static REGISTRY: Mutex<FreeMCaches> = Mutex::new(FreeMCaches {
 /// Mcaches that threads have. **Any thread; atomic**, a counter.
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);
 
-/// The key whose destructor detaches a thread; `None` inside if the process had no key left.
+/// The key whose destructor detaches a thread; `None` inside if the process had no key left: threads do
+/// without mcaches then.
 static EXIT_HOOK: Once<Option<ExitHook>> = Once::new();
-/// Whether the hook is gone. **Any thread; atomic.** Set once, at the end.
-static UNHOOKED: AtomicBool = AtomicBool::new(false);
 
 /// This thread's mcache, of which the fast paths use the magazines; or a sentinel.
 #[inline(always)] // Part of the fast path.
@@ -96,26 +98,26 @@ fn attach() -> Option<&'static MCache> {
     // SAFETY: mcaches live for ever, and this one is ours.
     sys::set_thread_slot(NonNull::from(unsafe { mcache.as_ref() }.face()).cast());
     let hook = EXIT_HOOK.call_once(|| {
-        sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+        // The preloaded library does it in its constructor: this may be a call of the C library that
+        // holds the lock of its list of handlers.
+        #[cfg(not(feature = "preload"))]
+        at_fork();
         ExitHook::new(detach)
     });
-    if let Some(hook) = hook
-        && !UNHOOKED.load(Relaxed)
-    {
-        hook.set(mcache.cast());
+    if hook.is_some_and(|hook| hook.set(mcache.cast())) {
+        // SAFETY: mcaches live for ever, and this one is ours.
+        return Some(unsafe { mcache.as_ref() });
     }
-    // SAFETY: mcaches live for ever, and this one is ours.
-    Some(unsafe { mcache.as_ref() })
+    // Nobody would empty it when the thread exits.
+    sys::set_thread_slot(NonNull::from(&DETACHED).cast());
+    ATTACHED.fetch_sub(1, Relaxed);
+    empty_and_free(mcache);
+    None
 }
 
-/// From here on threads exit without the hook: its code is about to go, with the library that is
-/// closed or with the process.
-#[cfg(feature = "preload")]
-pub(crate) fn unhook() {
-    UNHOOKED.store(true, Relaxed);
-    if let Some(Some(hook)) = EXIT_HOOK.get() {
-        hook.delete();
-    }
+/// Has the handlers called around each `fork`.
+pub(crate) fn at_fork() {
+    sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 impl FreeMCaches {
@@ -233,17 +235,35 @@ pub(crate) fn trim() -> usize {
     mheap::release_all()
 }
 
+/// The use of the lock of this floor.
+#[cfg(feature = "lock-stats")]
+pub(crate) fn lock_use() -> LockUse {
+    let mut lock = LockUse::new("registry", false);
+    lock.add([REGISTRY.usage()].into_iter());
+    lock
+}
+
 unsafe extern "C" fn before_fork() {
+    // The C library takes the lock of its list of streams after this function, and who has that may
+    // wait for a thread that waits for one of ours.
+    sys::lock_streams();
     REGISTRY.lock_for_fork();
     mcentral::lock_for_fork();
     mheap::spans::lock_for_fork();
     mheap::run_cache::lock_for_fork();
     mheap::lock_for_fork();
     meta::lock_for_fork();
+    fork_owner::set_here();
 }
 
 unsafe extern "C" fn after_fork_in_parent() {
-    // SAFETY: `before_fork` took all these locks, in this thread.
+    give_locks_back();
+    sys::unlock_streams();
+}
+
+fn give_locks_back() {
+    fork_owner::clear();
+    // SAFETY: `before_fork` took all these locks, in this thread or the one that it is the copy of.
     unsafe {
         meta::unlock_after_fork();
         mheap::unlock_after_fork();
@@ -263,6 +283,6 @@ unsafe extern "C" fn after_fork_in_child() {
     let warm_bytes = unsafe { REGISTRY.value_for_fork() }.warm_bytes();
     budget::reset(own_bytes + warm_bytes);
     ATTACHED.store(usize::from(mcache.is_some()), Relaxed);
-    // SAFETY: `before_fork` took all these locks, in the thread that this is the copy of.
-    unsafe { after_fork_in_parent() };
+    give_locks_back();
+    sys::reset_streams();
 }

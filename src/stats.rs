@@ -130,6 +130,10 @@ pub fn stats() -> Stats {
         counted.allocations += allocated;
         counted.allocated_bytes += allocated * class.object_bytes() as u64;
         counted.frees += sum(|mcache| &mcache.counters.freed[class.index()]);
+        let (allocated, freed) = counters::detached(class);
+        counted.allocations += allocated;
+        counted.allocated_bytes += allocated * class.object_bytes() as u64;
+        counted.frees += freed;
     }
     // What threads have not told yet may be more than the peak they told of.
     counted.peak_live_bytes = counted.peak_live_bytes.max(stats.live_bytes as u64);

@@ -23,7 +23,7 @@
 use core::cell::Cell;
 
 use crate::arena::{Place, place_of};
-use crate::base::fatal::{Crime, fatal};
+use crate::base::fatal::Crime;
 use crate::base::size_class::{SizeClass, TINY_BLOCK_BYTES};
 use crate::mcentral;
 use crate::mspan::{Freed, MSpan, PrivateSlots};
@@ -82,26 +82,26 @@ fn set_mask(block: *mut u8, mask: u16) {
     }
 }
 
-/// Frees the objects at the front of `objects` that lie in `span`, a span of tiny blocks; the
-/// others. A block is freed with its last object. Aborts on an object that is not a live one.
+/// Frees the objects at the front of `objects` that lie in `span`, a span of tiny blocks; their
+/// number, and the crime if the one behind them is no live object. A block is freed with its last
+/// object.
 ///
 /// # Safety
 /// The caller holds the lock of the span's home.
-pub(crate) unsafe fn free_run<'a>(
+pub(crate) unsafe fn free_run(
     span: &MSpan,
     class: SizeClass,
-    objects: &'a [*mut u8],
-) -> &'a [*mut u8] {
-    let mut rest = objects;
-    while let Some((&object, others)) = rest.split_first() {
+    objects: &[*mut u8],
+) -> (usize, Option<Crime>) {
+    for (freed, object) in objects.iter().enumerate() {
         let offset = object.addr().wrapping_sub(span.base().addr());
         if offset >= span.bytes() {
-            break;
+            return (freed, None);
         }
         let (block, within) = (offset / TINY_BLOCK_BYTES, offset % TINY_BLOCK_BYTES);
         let mask = span.masks().and_then(|masks| masks.get(block));
         let Some(mask) = mask.filter(|_| within.is_multiple_of(class.object_bytes())) else {
-            fatal(Crime::InteriorPointer, object.addr())
+            return (freed, Some(Crime::InteriorPointer));
         };
         // Relaxed: under the home lock (Invariant 2).
         let live = mask.load(Relaxed);
@@ -109,9 +109,8 @@ pub(crate) unsafe fn free_run<'a>(
         mask.store(left, Relaxed);
         // SAFETY: the caller's promise.
         if left == live || (left == 0 && unsafe { span.free_slot(block) } == Freed::Twice) {
-            fatal(Crime::DoubleFree, object.addr());
+            return (freed, Some(Crime::DoubleFree));
         }
-        rest = others;
     }
-    rest
+    (objects.len(), None)
 }

@@ -28,6 +28,8 @@ use core::ptr::NonNull;
 use crate::arena::{ARENA_BYTES, Arena};
 use crate::base::PAGE_BYTES;
 use crate::pages::{CHUNK_PAGES, MAX_ARENAS, RunIndex, Taken};
+#[cfg(feature = "lock-stats")]
+use crate::sync::usage::LockUse;
 use crate::sync::{Guard, Mutex};
 use crate::sys;
 
@@ -260,6 +262,14 @@ impl Heap {
 const _: () = assert!(ARENA_BYTES.is_multiple_of(2 << 20));
 
 type HeapGuard = Guard<'static, Heap>;
+
+/// The use of the lock of this floor.
+#[cfg(feature = "lock-stats")]
+pub(crate) fn lock_use() -> LockUse {
+    let mut lock = LockUse::new("page heap", false);
+    lock.add([HEAP.usage()].into_iter());
+    lock
+}
 
 /// For `fork`: the heap's lock.
 pub(crate) fn lock_for_fork() {

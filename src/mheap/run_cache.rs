@@ -16,6 +16,8 @@ use crate::arena::Arena;
 use crate::pages::ARENA_PAGES;
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
 use crate::sync::Mutex;
+#[cfg(feature = "lock-stats")]
+use crate::sync::usage::LockUse;
 
 /// Longest run kept, in pages: 512 KiB.
 const RUN_PAGES_MAX: usize = 64;
@@ -135,6 +137,14 @@ impl Bins {
         self.cached_pages += run.count;
         true
     }
+}
+
+/// The use of the locks of this floor.
+#[cfg(feature = "lock-stats")]
+pub(crate) fn lock_use() -> LockUse {
+    let mut lock = LockUse::new("run cache", true);
+    lock.add(SHARDS[..shard_count()].iter().map(|shard| shard.usage()));
+    lock
 }
 
 /// For `fork`: all locks of this file, in order.

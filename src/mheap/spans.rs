@@ -13,6 +13,8 @@ use crate::base::size_class::SizeClass;
 use crate::mspan::{MSpan, TinyMasks};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::Relaxed;
+#[cfg(feature = "lock-stats")]
+use crate::sync::usage::LockUse;
 use crate::{counters, meta};
 
 /// Records that no span uses, linked by their `next`. One list for all, since a record may be freed
@@ -134,6 +136,15 @@ fn put_masks(masks: &'static TinyMasks) {
 /// Masks at the alignment of the link that free ones hold.
 #[repr(C, align(64))]
 struct AlignedMasks(TinyMasks);
+
+/// The use of the locks of this floor.
+#[cfg(feature = "lock-stats")]
+pub(crate) fn lock_use() -> LockUse {
+    let mut lock = LockUse::new("span records", false);
+    lock.add([RECORDS.usage()].into_iter());
+    lock.add([MASKS.usage()].into_iter());
+    lock
+}
 
 /// For `fork`: the locks of this file, in order.
 pub(crate) fn lock_for_fork() {

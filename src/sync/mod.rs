@@ -14,7 +14,11 @@
 //! | `mheap::HEAP` | free pages of all arenas |
 //! | `meta::RECORDS` | memory for records |
 
+#[cfg(not(loom))]
+pub(crate) mod fork_owner;
 mod mutex;
+#[cfg(feature = "lock-stats")]
+pub(crate) mod usage;
 
 #[cfg(all(test, loom))]
 pub(crate) use mutex::model::sleeps;

@@ -23,6 +23,8 @@ use super::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use super::const_unless_loom;
+#[cfg(feature = "lock-stats")]
+use super::usage::Usage;
 
 #[cfg(not(loom))]
 use core::cell::UnsafeCell;
@@ -44,6 +46,8 @@ pub(crate) struct Mutex<T> {
     /// The kernel's queue of sleepers, for the model checker.
     #[cfg(loom)]
     sleepers: model::Sleepers,
+    #[cfg(feature = "lock-stats")]
+    usage: Usage,
     /// **Under this lock.**
     value: UnsafeCell<T>,
 }
@@ -60,6 +64,8 @@ impl<T> Mutex<T> {
                 state: AtomicU32::new(FREE),
                 #[cfg(loom)]
                 sleepers: model::Sleepers::new(),
+                #[cfg(feature = "lock-stats")]
+                usage: Usage::new(),
                 value: UnsafeCell::new(value),
             }
         }
@@ -74,9 +80,15 @@ impl<T> Mutex<T> {
             .compare_exchange(FREE, HELD, Acquire, Relaxed)
             .is_err()
         {
-            self.lock_slow();
+            return self.lock_slow();
         }
         Guard::new(self)
+    }
+
+    /// What is counted about the lock.
+    #[cfg(feature = "lock-stats")]
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Takes the lock if it is free at this moment.
@@ -89,7 +101,24 @@ impl<T> Mutex<T> {
 
     #[cold]
     #[inline(never)]
-    fn lock_slow(&self) {
+    fn lock_slow(&self) -> Guard<'_, T> {
+        #[cfg(not(loom))]
+        if super::fork_owner::is_here() {
+            return Guard {
+                release: false,
+                ..Guard::new(self)
+            };
+        }
+        #[cfg(feature = "lock-stats")]
+        let waiting = crate::sys::ticks();
+        self.wait();
+        #[cfg(feature = "lock-stats")]
+        return Guard::after_wait(self, waiting);
+        #[cfg(not(feature = "lock-stats"))]
+        Guard::new(self)
+    }
+
+    fn wait(&self) {
         for _ in 0..SPINS {
             // Relaxed: only a hint that the exchange is worth trying.
             if self.state.load(Relaxed) == FREE
@@ -175,6 +204,11 @@ impl<T> Mutex<T> {
 /// The right to use the value of a [`Mutex`], given back on drop.
 pub(crate) struct Guard<'a, T> {
     mutex: &'a Mutex<T>,
+    /// Whether the lock is given back on drop: not by who has them all, around a `fork`.
+    release: bool,
+    /// When the lock was taken.
+    #[cfg(feature = "lock-stats")]
+    since: u64,
     /// Tells the model checker that the value is in use. `Some` until drop.
     #[cfg(loom)]
     value: Option<loom::cell::MutPtr<T>>,
@@ -185,6 +219,21 @@ impl<'a, T> Guard<'a, T> {
     fn new(mutex: &'a Mutex<T>) -> Self {
         Self {
             mutex,
+            release: true,
+            #[cfg(feature = "lock-stats")]
+            since: mutex.usage.taken(None),
+            #[cfg(loom)]
+            value: Some(mutex.value.get_mut()),
+        }
+    }
+
+    /// The guard of who waited for the lock.
+    #[cfg(feature = "lock-stats")]
+    fn after_wait(mutex: &'a Mutex<T>, waiting: u64) -> Self {
+        Self {
+            mutex,
+            release: true,
+            since: mutex.usage.taken(Some(waiting)),
             #[cfg(loom)]
             value: Some(mutex.value.get_mut()),
         }
@@ -230,7 +279,11 @@ impl<T> Drop for Guard<'_, T> {
         {
             self.value = None; // The model checker sees the access end before the lock is free.
         }
-        self.mutex.unlock();
+        #[cfg(feature = "lock-stats")]
+        self.mutex.usage.leaves(self.since);
+        if self.release {
+            self.mutex.unlock();
+        }
     }
 }
 

@@ -1,57 +1,49 @@
 //! The C++ runtime, of which this library knows two functions, if the program has one.
 //!
-//! They are weak references in assembly, as stable Rust has none: the dynamic linker leaves null
-//! where no library defines them.
+//! They are looked up when a `new` has failed, no lock is held and nothing else can be done: in the
+//! program's global scope, then in the runtimes that are loaded at all, as those are of a program in C
+//! that opened a library in C++.
 
 #![allow(unsafe_code)]
 
+use core::ffi::CStr;
 use core::mem::transmute;
 
 use super::{abort, write_stderr};
 
 type NewHandler = extern "C-unwind" fn();
 
-/// The address of a symbol, null if there is none.
-#[cfg(target_arch = "x86_64")]
-macro_rules! address_of {
-    ($name:literal) => {{
-        let address: *const ();
-        // SAFETY: reads an entry of this library's global offset table.
-        unsafe {
-            core::arch::asm!(
-                concat!(".weak ", $name),
-                concat!("mov {address}, qword ptr [rip + ", $name, "@GOTPCREL]"),
-                address = out(reg) address,
-                options(nostack, preserves_flags, pure, readonly),
-            );
-        }
-        address
-    }};
-}
+/// Libraries with the runtime: of GCC, and of LLVM.
+const RUNTIMES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++.so.1", c"libc++abi.so.1"];
 
-#[cfg(target_arch = "aarch64")]
-macro_rules! address_of {
-    ($name:literal) => {{
-        let address: *const ();
-        // SAFETY: reads an entry of this library's global offset table.
-        unsafe {
-            core::arch::asm!(
-                concat!(".weak ", $name),
-                concat!("adrp {address}, :got:", $name),
-                concat!("ldr {address}, [{address}, :got_lo12:", $name, "]"),
-                address = out(reg) address,
-                options(nostack, preserves_flags, pure, readonly),
-            );
+/// The address of a function of the C++ runtime, null if there is none.
+fn address_of(name: &CStr) -> *const () {
+    // SAFETY: a string.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    if !found.is_null() {
+        return found.cast();
+    }
+    for runtime in RUNTIMES {
+        // SAFETY: a string; without a load there is no code that could run.
+        let handle = unsafe { libc::dlopen(runtime.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        if handle.is_null() {
+            continue;
         }
-        address
-    }};
+        // SAFETY: a handle of a library, and a string.
+        let found = unsafe { libc::dlsym(handle, name.as_ptr()) };
+        // SAFETY: the handle that `dlopen` counted.
+        unsafe { libc::dlclose(handle) };
+        if !found.is_null() {
+            return found.cast();
+        }
+    }
+    core::ptr::null()
 }
 
 /// What an `operator new` has to do when there is no memory: call the new-handler and return, to be
 /// called again if that did not help; or throw `std::bad_alloc`. The handler may throw too.
 pub(crate) extern "C-unwind" fn new_has_failed() {
-    let get_new_handler = address_of!("_ZSt15get_new_handlerv");
-    let throw_bad_alloc = address_of!("_ZSt17__throw_bad_allocv");
+    let get_new_handler = address_of(c"_ZSt15get_new_handlerv");
     if !get_new_handler.is_null() {
         // SAFETY: `std::new_handler std::get_new_handler() noexcept`, a plain function that returns
         // a plain function or null.
@@ -62,6 +54,7 @@ pub(crate) extern "C-unwind" fn new_has_failed() {
             return handler();
         }
     }
+    let throw_bad_alloc = address_of(c"_ZSt17__throw_bad_allocv");
     if throw_bad_alloc.is_null() {
         write_stderr(
             b"spanmalloc: operator new has no memory, and there is no C++ runtime to say so\n",

@@ -251,6 +251,26 @@ pub(crate) fn current_cpu() -> usize {
     usize::try_from(cpu).unwrap_or(0)
 }
 
+/// A counter of the processor that runs at one rate on all CPUs.
+#[cfg(feature = "lock-stats")]
+pub(crate) fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every x86-64 has the instruction.
+        unsafe { core::arch::x86_64::_rdtsc() }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let ticks;
+        // SAFETY: Linux lets programs read the virtual counter.
+        unsafe {
+            core::arch::asm!("mrs {ticks}, cntvct_el0", ticks = out(reg) ticks,
+                options(nomem, nostack, preserves_flags));
+        }
+        ticks
+    }
+}
+
 /// Sleeps while `*word == expected`, until [`futex_wake`]. May return early.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
     let _errno = KeepErrno::new();
@@ -284,37 +304,26 @@ impl ExitHook {
 
     /// Arranges that the destructor runs with `value` when this thread exits. May call the C
     /// library's `calloc` (glibc, keys from 32 on).
-    pub(crate) fn set(self, value: NonNull<c_void>) {
+    /// False if there is no memory for it.
+    pub(crate) fn set(self, value: NonNull<c_void>) -> bool {
         let _errno = KeepErrno::new();
         // SAFETY: the key is valid for the life of the process.
-        unsafe { libc::pthread_setspecific(self.0, value.as_ptr()) };
-    }
-
-    /// Deletes the key: the destructor runs for no thread any more, and `set` is not called again.
-    #[cfg(feature = "preload")]
-    pub(crate) fn delete(self) {
-        let _errno = KeepErrno::new();
-        // SAFETY: the key exists.
-        unsafe { libc::pthread_key_delete(self.0) };
+        unsafe { libc::pthread_setspecific(self.0, value.as_ptr()) == 0 }
     }
 }
 
-/// Has the three functions called around each `fork`. False if the system has no memory for it.
-pub(crate) fn at_fork(
-    prepare: unsafe extern "C" fn(),
-    parent: unsafe extern "C" fn(),
-    child: unsafe extern "C" fn(),
-) -> bool {
-    let _errno = KeepErrno::new();
-    // SAFETY: three plain functions of this library.
-    unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) == 0 }
-}
-
-/// Writes to standard error, without buffering; errors are ignored.
+/// Writes to standard error, without buffering; errors are ignored. The system call itself, as the
+/// C library's function is a point where threads can be cancelled.
 pub(crate) fn write_stderr(text: &[u8]) {
     let _errno = KeepErrno::new();
     // SAFETY: `text` is valid for reads of its length.
-    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+    unsafe { libc::syscall(libc::SYS_write, 2, text.as_ptr(), text.len()) };
+}
+
+/// A number that no other thread of the process has, the same in the child of a `fork`.
+pub(crate) fn thread_id() -> usize {
+    // SAFETY: no precondition.
+    unsafe { libc::pthread_self() as usize }
 }
 
 /// Ends the process with SIGABRT.

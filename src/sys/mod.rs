@@ -33,6 +33,13 @@ mod slot;
 #[cfg(not(loom))]
 pub(crate) use slot::{set_thread_slot, thread_slot};
 
+#[cfg(all(target_os = "linux", not(loom)))]
+mod fork;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use fork::*;
+#[cfg(not(loom))]
+mod weak;
+
 #[cfg(feature = "preload")]
 pub(crate) mod cxx;
 #[cfg(feature = "preload")]

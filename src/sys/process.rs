@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::fmt;
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use super::linux::KeepErrno;
@@ -51,8 +51,24 @@ pub(crate) fn at_exit(function: extern "C" fn()) {
     unsafe { libc::atexit(function) };
 }
 
+/// Keeps the library that has `within` loaded until the process ends: threads and handlers of `fork` call
+/// its functions. Without a name, as in a static program, nothing can close it anyway.
+pub(crate) fn stay_loaded<T>(within: &T) {
+    let _errno = KeepErrno::new();
+    let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+    // SAFETY: an all-zero `Dl_info` is valid, and valid for writes; the name, if there is one, is a
+    // string that lives as long as the library.
+    unsafe {
+        let mut info: libc::Dl_info = core::mem::zeroed();
+        let address = core::ptr::from_ref(within).cast();
+        if libc::dladdr(address, &mut info) != 0 && !info.dli_fname.is_null() {
+            libc::dlopen(info.dli_fname, flags);
+        }
+    }
+}
+
 /// The number of the process.
-pub(crate) fn process_id() -> i32 {
+fn process_id() -> i32 {
     // SAFETY: no precondition.
     unsafe { libc::getpid() }
 }
@@ -60,34 +76,52 @@ pub(crate) fn process_id() -> i32 {
 /// Bytes of the longest path, with the zero at its end.
 const PATH_BYTES: usize = libc::PATH_MAX as usize;
 
-/// The name of a file. One that is too long names none.
+/// The name of a file, with `%p` for the number of the process. One that is too long names none.
 pub(crate) struct Path {
     bytes: [u8; PATH_BYTES],
     len: usize,
 }
 
 impl Path {
-    pub(crate) fn new() -> Self {
-        Self {
+    pub(crate) fn new(name: &[u8]) -> Self {
+        let mut path = Self {
             bytes: [0; PATH_BYTES],
             len: 0,
-        }
+        };
+        name.iter().for_each(|byte| path.push(*byte));
+        path
     }
 
-    pub(crate) fn push(&mut self, byte: u8) {
+    fn push(&mut self, byte: u8) {
         if let Some(slot) = self.bytes.get_mut(self.len) {
             *slot = byte;
         }
         self.len += 1;
     }
 
+    /// The name as it was given.
+    pub(crate) fn name(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+    }
+
     /// Creates the file, or empties it. `None` if that cannot be done.
     pub(crate) fn create(&self) -> Option<Output> {
-        let path = CStr::from_bytes_with_nul(self.bytes.get(..self.len + 1)?).ok()?;
+        let mut path = Self::new(b"");
+        let mut rest = self.name();
+        while let Some((&byte, others)) = rest.split_first() {
+            if let Some(others) = rest.strip_prefix(b"%p") {
+                let _ = write!(path, "{}", process_id());
+                rest = others;
+            } else {
+                path.push(byte);
+                rest = others;
+            }
+        }
+        let name = CStr::from_bytes_with_nul(path.bytes.get(..path.len + 1)?).ok()?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
         let _errno = KeepErrno::new();
         // SAFETY: a string.
-        let file = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
+        let file = unsafe { libc::open(name.as_ptr(), flags, 0o644) };
         (file >= 0).then(|| Output::new(file))
     }
 }
@@ -136,12 +170,12 @@ pub(crate) fn keep_stderr() {
     let _errno = KeepErrno::new();
     // SAFETY: no memory is involved.
     let copy = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, KEPT_FROM) };
-    if let Some(parts) = identity(copy) {
+    if let Some(parts) = identity(libc::STDERR_FILENO) {
         for (kept, part) in KEPT_IDENTITY.iter().zip(parts) {
             kept.store(part, Relaxed);
         }
-        KEPT_STDERR.store(copy, Relaxed);
     }
+    KEPT_STDERR.store(copy, Relaxed);
 }
 
 /// Device and number of an open file.
@@ -177,17 +211,14 @@ impl Output {
         Self::new(libc::STDERR_FILENO)
     }
 
-    /// Standard error as it was when [`keep_stderr`] was called, if that copy is still open. It is
-    /// closed when dropped.
-    pub(crate) fn kept_stderr() -> Self {
-        let kept = KEPT_STDERR.load(Relaxed);
-        // A program that closed all its files may have another one there.
-        if kept >= 0
-            && identity(kept) == Some(KEPT_IDENTITY.each_ref().map(|part| part.load(Relaxed)))
-        {
-            return Self::new(kept);
-        }
-        Self::stderr()
+    /// Standard error as it was when [`keep_stderr`] was called, if it is still open, there or as a
+    /// copy; a program that closed it may have another file in its place.
+    pub(crate) fn kept_stderr() -> Option<Self> {
+        let identity_then = KEPT_IDENTITY.each_ref().map(|part| part.load(Relaxed));
+        [KEPT_STDERR.load(Relaxed), libc::STDERR_FILENO]
+            .into_iter()
+            .find(|file| identity(*file) == Some(identity_then))
+            .map(Self::new)
     }
 
     /// Writes the buffer out; errors are ignored.

@@ -185,7 +185,7 @@ unsafe fn reallocate(object: *mut c_void, size: usize) -> *mut c_void {
     match class_at(object.addr()) {
         Some(class) if class != SizeClass::NONE && size != 0 => {
             let usable = class.object_bytes();
-            if size <= usable && size >= usable / 2 - ALIGN / 2 {
+            if size <= usable && size >= (usable / 2).saturating_sub(ALIGN / 2) {
                 return object;
             }
             // SAFETY: the caller's contract.
@@ -223,24 +223,33 @@ unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
     if let Some(resized) = large::resize(object.cast(), size, ALIGN) {
         return resized.as_ptr().cast();
     }
-    let new = if size > usable {
-        large::alloc_for_growth(size, ALIGN)
-    } else {
-        large::alloc(size, ALIGN, false)
-    };
+    if size <= usable {
+        return object; // A mapping that can't be cut.
+    }
+    let new = or_out_of_memory(large::alloc_for_growth(size, ALIGN));
     // SAFETY: the caller's contract, and the object is large, with all of its span's bytes.
-    unsafe { move_to(object, usable, or_out_of_memory(new), size) }
+    unsafe { move_to(object, usable, new, size) }
 }
 
-/// Moves an object of `usable` bytes to a new one of `size` bytes. Null, and the object is as
-/// before, if there is no memory.
+/// Moves an object of `usable` bytes to a new one of `size` bytes. If there is no memory, null, and the
+/// object is as before; one that shrinks stays.
 ///
 /// # Safety
 /// As for [`reallocate`].
 #[inline(never)]
 unsafe fn move_to_new(object: *mut c_void, usable: usize, size: usize) -> *mut c_void {
-    // SAFETY: the caller's contract.
-    unsafe { move_to(object, usable, allocate(size, ALIGN), size) }
+    if size > usable {
+        // SAFETY: the caller's contract, here and below.
+        return unsafe { move_to(object, usable, allocate(size, ALIGN), size) };
+    }
+    let errno = sys::errno();
+    // SAFETY: as above.
+    let moved = unsafe { move_to(object, usable, allocate(size, ALIGN), size) };
+    if moved.is_null() {
+        sys::set_errno(errno);
+        return object;
+    }
+    moved
 }
 
 /// # Safety

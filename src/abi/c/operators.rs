@@ -5,11 +5,10 @@
 //! then the runtime throws `std::bad_alloc`. Both exceptions unwind through this file, which has
 //! nothing to clean up.
 //!
-//! The nothrow forms of `new` are left to the runtime: they have to catch what a new-handler throws,
-//! which only C++ can, and both libstdc++ and libc++ make them of the throwing forms here.
-//!
-//! The sizes and alignments of the forms of `delete` are not looked at: programs in which a class
-//! without a virtual destructor is deleted by its base are wrong, but run elsewhere.
+//! Only the four forms are here that the others are made of. The standard lets a program replace
+//! these alone, and then the forms for arrays, with sizes and with `nothrow` must call the program's:
+//! the runtime's do, through the dynamic linker, and so they reach either the program's or ours. The
+//! nothrow forms also have to catch what a new-handler throws, which only C++ can.
 
 use core::ffi::c_void;
 
@@ -41,61 +40,28 @@ extern "C-unwind" fn new_slow(size: usize, align: usize) -> *mut c_void {
     }
 }
 
-macro_rules! operators_new {
-    ($($(#[$docs:meta])* $name:ident($size:ident $(, $align:ident)?) at $at:expr;)*) => {$(
-        $(#[$docs])*
-        #[unsafe(no_mangle)]
-        extern "C-unwind" fn $name($size: usize $(, $align: usize)?) -> *mut c_void {
-            new($size, $at)
-        }
-    )*};
+/// `operator new(size_t)`
+#[unsafe(no_mangle)]
+extern "C-unwind" fn _Znwm(size: usize) -> *mut c_void {
+    new(size, ALIGN)
 }
 
-operators_new! {
-    /// `operator new(size_t)`
-    _Znwm(size) at ALIGN;
-    /// `operator new[](size_t)`
-    _Znam(size) at ALIGN;
-    /// `operator new(size_t, align_val_t)`
-    _ZnwmSt11align_val_t(size, align) at align.max(ALIGN);
-    /// `operator new[](size_t, align_val_t)`
-    _ZnamSt11align_val_t(size, align) at align.max(ALIGN);
+/// `operator new(size_t, align_val_t)`
+#[unsafe(no_mangle)]
+extern "C-unwind" fn _ZnwmSt11align_val_t(size: usize, align: usize) -> *mut c_void {
+    new(size, align.max(ALIGN))
 }
 
-macro_rules! operators_delete {
-    ($($(#[$docs:meta])* $name:ident($($other:ty),*);)*) => {$(
-        $(#[$docs])*
-        #[unsafe(no_mangle)]
-        unsafe extern "C-unwind" fn $name(object: *mut c_void, $(_: $other),*) {
-            // SAFETY: the caller's contract.
-            unsafe { release(object) }
-        }
-    )*};
+/// `operator delete(void*)`
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn _ZdlPv(object: *mut c_void) {
+    // SAFETY: the caller's contract.
+    unsafe { release(object) }
 }
 
-operators_delete! {
-    /// `operator delete(void*)`
-    _ZdlPv();
-    /// `operator delete[](void*)`
-    _ZdaPv();
-    /// `operator delete(void*, size_t)`
-    _ZdlPvm(usize);
-    /// `operator delete[](void*, size_t)`
-    _ZdaPvm(usize);
-    /// `operator delete(void*, const nothrow_t&)`
-    _ZdlPvRKSt9nothrow_t(*const c_void);
-    /// `operator delete[](void*, const nothrow_t&)`
-    _ZdaPvRKSt9nothrow_t(*const c_void);
-    /// `operator delete(void*, align_val_t)`
-    _ZdlPvSt11align_val_t(usize);
-    /// `operator delete[](void*, align_val_t)`
-    _ZdaPvSt11align_val_t(usize);
-    /// `operator delete(void*, size_t, align_val_t)`
-    _ZdlPvmSt11align_val_t(usize, usize);
-    /// `operator delete[](void*, size_t, align_val_t)`
-    _ZdaPvmSt11align_val_t(usize, usize);
-    /// `operator delete(void*, align_val_t, const nothrow_t&)`
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(usize, *const c_void);
-    /// `operator delete[](void*, align_val_t, const nothrow_t&)`
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(usize, *const c_void);
+/// `operator delete(void*, align_val_t)`
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn _ZdlPvSt11align_val_t(object: *mut c_void, _align: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { release(object) }
 }

@@ -6,6 +6,8 @@
 
 use core::fmt::Write;
 
+use spin::Once;
+
 use super::foreign;
 use crate::base::line::Line;
 use crate::{runtime, stats, sys};
@@ -35,16 +37,12 @@ const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = start;
 
-#[used]
-#[unsafe(link_section = ".fini_array")]
-static DESTRUCTOR: extern "C" fn() = end;
-
-/// The library is closed, or the process ends.
-extern "C" fn end() {
-    runtime::unhook();
-}
+/// The file for statistics, if they go to one. The environment may be gone when they are written.
+static STATS_PATH: Once<sys::Path> = Once::new();
 
 extern "C" fn start() {
+    sys::stay_loaded(&CONSTRUCTOR);
+    runtime::at_fork();
     if FOREIGN.read() == "abort" {
         foreign::set_fatal();
     }
@@ -52,7 +50,12 @@ extern "C" fn start() {
         runtime::count_calls();
     }
     if STATS.read() == "exit" {
-        sys::keep_stderr();
+        match sys::environment(STATS_FILE) {
+            Some(name) if !name.is_empty() => {
+                STATS_PATH.call_once(|| sys::Path::new(name));
+            }
+            _ => sys::keep_stderr(),
+        }
         sys::at_exit(write_stats);
     }
 }
@@ -83,34 +86,24 @@ impl Choice {
     }
 }
 
-/// Writes the statistics to standard error, or to the file that the environment names, with the
-/// process's number for `%p`: as JSON, if the name ends in `.json`.
+/// Writes the statistics to standard error, or to the file that the environment named, as JSON if its
+/// name ends in `.json`.
 extern "C" fn write_stats() {
     let stats = stats::stats();
-    let name = sys::environment(STATS_FILE).unwrap_or_default();
-    if name.is_empty() {
-        let _ = write!(sys::Output::kept_stderr(), "{stats}");
-        return;
-    }
-    let mut path = sys::Path::new();
-    let mut rest = name;
-    while let Some((&byte, others)) = rest.split_first() {
-        if let Some(others) = rest.strip_prefix(b"%p") {
-            let _ = write!(path, "{}", sys::process_id());
-            rest = others;
-        } else {
-            path.push(byte);
-            rest = others;
+    let Some(path) = STATS_PATH.get() else {
+        if let Some(mut output) = sys::Output::kept_stderr() {
+            let _ = write!(output, "{stats}");
         }
-    }
+        return;
+    };
     let Some(mut file) = path.create() else {
         let mut line = Line::new();
         let _ = write!(line, "{STATS_FILE}=");
-        line.push(name);
+        line.push(path.name());
         line.push(b" cannot be written\n");
         return line.print();
     };
-    let _ = if name.ends_with(b".json") {
+    let _ = if path.name().ends_with(b".json") {
         stats.write_json(&mut file)
     } else {
         write!(file, "{stats}")
