@@ -271,7 +271,7 @@ fn reserve_aligned(bytes: usize) -> Option<NonNull<u8>> {
         next => next,
     };
     for _ in 0..PLACES_TRIED {
-        if let Some(base) = sys::reserve_at(place, bytes) {
+        if let Some(base) = sys::reserve_at(place, bytes, false) {
             NEXT.store(place + ARENA_BYTES, Relaxed);
             return Some(base);
         }
@@ -298,7 +298,7 @@ pub(crate) fn reserve_huge(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     if WINDOW.load(Relaxed) == 0 {
         set_window(first_place()?);
     }
-    let base = sys::reserve(bytes, align, true)?;
+    let base = sys::reserve(bytes, align, true).or_else(|| reserve_tightly(bytes, align))?;
     let last = base.addr().get() + bytes - 1;
     if entry_of(base.addr().get()).is_some() && entry_of(last).is_some() {
         return Some(base);
@@ -306,6 +306,17 @@ pub(crate) fn reserve_huge(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     // SAFETY: reserved just now, and nobody else knows it.
     unsafe { sys::unmap(base, bytes) };
     None
+}
+
+/// As `sys::reserve`, charged, but without more address space than `bytes` at any time, for where that
+/// is limited: at the next multiple of `align` below the place that the kernel would choose.
+#[cold]
+fn reserve_tightly(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    let probe = sys::reserve(bytes, sys::page_bytes(), true)?;
+    let place = probe.addr().get() & !(align - 1);
+    // SAFETY: reserved just now, and nobody else knows it.
+    unsafe { sys::unmap(probe, bytes) };
+    sys::reserve_at(place, bytes, true)
 }
 
 /// Makes `span` (or none) the huge object at all of `bytes` from `base`, which the caller holds.

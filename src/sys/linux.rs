@@ -68,8 +68,11 @@ fn mmap(hint: usize, bytes: usize, protection: c_int, flags: c_int) -> Option<No
 /// Reserves `bytes` of address space exactly at `address`, if nothing is there yet.
 ///
 /// No commit charge; the memory can't be touched before [`commit`].
-pub(crate) fn reserve_at(address: usize, bytes: usize) -> Option<NonNull<u8>> {
-    let flags = libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+///
+/// `charged` as for [`reserve`].
+pub(crate) fn reserve_at(address: usize, bytes: usize, charged: bool) -> Option<NonNull<u8>> {
+    let flags = if charged { 0 } else { libc::MAP_NORESERVE };
+    let flags = flags | libc::MAP_FIXED_NOREPLACE;
     let start = mmap(address, bytes, libc::PROT_NONE, flags)?;
     if start.addr().get() == address {
         return Some(start);
