@@ -104,10 +104,9 @@ impl<T> Mutex<T> {
     fn lock_slow(&self) -> Guard<'_, T> {
         #[cfg(not(loom))]
         if super::fork_owner::is_here() {
-            return Guard {
-                release: false,
-                ..Guard::new(self)
-            };
+            let mut guard = Guard::new(self);
+            guard.release = false;
+            return guard;
         }
         #[cfg(feature = "lock-stats")]
         let waiting = crate::sys::ticks();

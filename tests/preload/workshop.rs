@@ -81,6 +81,11 @@ impl Workshop {
         path.to_str().unwrap().to_owned()
     }
 
+    /// The path of a file of this name in the directory.
+    pub fn path(&self, name: &str) -> String {
+        self.0.0.join(name).to_str().unwrap().to_owned()
+    }
+
     fn compile(&self, source: &str, name: &str, flags: &[&str]) -> PathBuf {
         let result = self.0.0.join(name);
         let (compiler, standard) = match source.ends_with(".cpp") {
@@ -173,6 +178,9 @@ impl Plan<'_> {
             .args(&self.args)
             .env_remove("LD_PRELOAD")
             .env_remove("SPANMALLOC_FOREIGN")
+            .env_remove("SPANMALLOC_COUNT")
+            .env_remove("SPANMALLOC_STATS")
+            .env_remove("SPANMALLOC_STATS_FILE")
             .envs(&self.env)
             .output()
             .unwrap();
