@@ -69,8 +69,8 @@ static EXIT_HOOK: Once<Option<ExitHook>> = Once::new();
 /// This thread's mcache, of which the fast paths use the magazines; or a sentinel.
 #[inline(always)] // Part of the fast path.
 pub(crate) fn magazines() -> &'static Magazines {
-    // SAFETY: the slot holds the address of a static `Magazines` or of an mcache, which begins with
-    // one; both live for ever.
+    // SAFETY: the slot holds the address of a static `Magazines` or of a face of an mcache; both live
+    // for ever.
     unsafe { sys::thread_slot().cast().as_ref() }
 }
 
