@@ -13,6 +13,8 @@ use crate::select::select;
 pub const OURS: &str = "spanmalloc";
 /// The allocator of a worker that is built without any.
 pub const SYSTEM: &str = "system";
+/// Google's.
+const TCMALLOC: &str = "tcmalloc";
 
 /// An allocator that a worker can be built with.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ pub const KNOWN: [Known; 10] = [
     known("snmalloc", "snmalloc-rs", "C++"),
     known("jemalloc", "tikv-jemallocator", "C"),
     known("rpmalloc", "rpmalloc", "C"),
-    known("tcmalloc", "tcmalloc-better", "C++"),
+    known(TCMALLOC, "tcmalloc-better", "C++"),
     known("rusty_alloc", "rusty_alloc-api", "Rust"),
     known("sefer_alloc", "sefer-alloc", "Rust"),
 ];
@@ -97,9 +99,22 @@ impl Allocator {
                         format!("crate {name} {version}, {}", known.written_in)
                     }
                 };
-                format!("{origin}; {}", Workspace::options(known).join(" "))
+                let options = Workspace::options(known).join(" ");
+                match self.variable() {
+                    None => format!("{origin}; {options}"),
+                    Some((name, value)) => format!("{origin}; {options}; run with {name}={value}"),
+                }
             }
         }
+    }
+
+    /// A variable that its worker is started with, and the value.
+    ///
+    /// Google's TCMalloc has its fast mode, a cache for each CPU, only where the C library leaves
+    /// the restartable sequences of threads to it, which glibc does not on its own.
+    pub fn variable(&self) -> Option<(&'static str, &'static str)> {
+        let is_worker = self.library().is_none();
+        (is_worker && self.name == TCMALLOC).then_some(("GLIBC_TUNABLES", "glibc.pthread.rseq=0"))
     }
 }
 

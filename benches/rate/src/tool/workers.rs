@@ -135,6 +135,7 @@ impl Worker {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
         under(&mut command, self.allocator.library());
+        command.envs(self.allocator.variable());
         understood(children.output(&mut command, Some(timeout)), Some(timeout))
     }
 }
