@@ -17,6 +17,8 @@
 
 #![allow(unsafe_code)]
 
+use core::ptr::NonNull;
+
 use crate::arena::{Place, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{Geometry, MAGAZINES, SizeClass};
@@ -69,14 +71,14 @@ fn shard_of(class: SizeClass, shard: usize) -> &'static Shard {
     &SHARDS[shard % MAX_SHARDS][class.index()]
 }
 
-/// Takes up to `wanted` objects of the span class `class`; `take` gets each. They come from the
-/// current span in `private`, the calling thread's half for the class, if it has any; else from the
+/// Takes up to `wanted` objects of the span class `class`; `take` gets the first of each run of neighbours,
+/// and their number. They come from the current span in `private`, the calling thread's half for the class, if it has any; else from the
 /// shards, and the rest of the last span is left in `private`. Zero only if the system has no memory.
 pub(crate) fn take(
     class: SizeClass,
     private: &PrivateSlots,
     wanted: usize,
-    mut take: impl FnMut(*mut u8),
+    mut take: impl FnMut(*mut u8, usize),
 ) -> usize {
     if let Some(span) = private.span() {
         let taken = take_private(span, private, class.geometry(), wanted, &mut take);
@@ -127,7 +129,7 @@ fn take_elsewhere(
     here: usize,
     private: &PrivateSlots,
     wanted: usize,
-    take: &mut impl FnMut(*mut u8),
+    take: &mut impl FnMut(*mut u8, usize),
 ) -> usize {
     let count = shard_count();
     for step in 1..count {
@@ -155,9 +157,9 @@ pub(crate) fn take_private(
     private: &PrivateSlots,
     geometry: &Geometry,
     wanted: usize,
-    take: &mut impl FnMut(*mut u8),
+    take: &mut impl FnMut(*mut u8, usize),
 ) -> usize {
-    private.take(wanted, |slot| take(span.slot_address(slot, geometry)))
+    private.take(wanted, |slot, count| take(span.slot_address(slot, geometry), count))
 }
 
 impl Spans {
@@ -168,7 +170,7 @@ impl Spans {
         geometry: &Geometry,
         private: &PrivateSlots,
         wanted: usize,
-        take: &mut impl FnMut(*mut u8),
+        take: &mut impl FnMut(*mut u8, usize),
     ) -> usize {
         let mut taken = 0;
         while taken < wanted {
@@ -187,7 +189,9 @@ impl Spans {
             }
             // SAFETY: as above; the span is in no list now.
             unsafe {
-                taken += span.take_slots(free, |slot| take(span.slot_address(slot, geometry)));
+                taken += span.take_slots(free, |slot, count| {
+                    take(span.slot_address(slot, geometry), count);
+                });
                 self.set.insert(span, geometry);
             }
         }
@@ -230,28 +234,69 @@ pub(crate) fn put_back(class: SizeClass, private: &PrivateSlots) {
 /// Frees objects of `class` to their spans. Aborts on an object that is not a live one of `class`.
 pub(crate) fn put(class: SizeClass, objects: &[*mut u8]) {
     let geometry = class.geometry();
+    let (freed, empty, crime) = if class.is_tiny() {
+        put_with(class, objects, |span, rest| {
+            // SAFETY: `put_with` calls under the lock of the span's home.
+            unsafe { tiny::free_one(span, class, rest) }
+        })
+    } else {
+        put_with(class, objects, |span, rest| {
+            // SAFETY: as above.
+            unsafe { span.free_neighbours(geometry, rest) }
+        })
+    };
+    // Without a lock: a handler of SIGABRT may allocate.
+    if let (Some(crime), Some(object)) = (crime, objects.get(freed)) {
+        fatal(crime, object.addr());
+    }
+    free_spans(empty);
+}
+
+/// Gives a list of spans of which all slots are free to the page heap.
+fn free_spans(mut list: Option<NonNull<MSpan>>) {
+    while let Some(span) = list {
+        // SAFETY: records live for ever, and the spans in the list are the caller's.
+        let span = unsafe { span.as_ref() };
+        // SAFETY: as above.
+        list = unsafe { span.shared() }.next.take();
+        spans::free_span(span);
+    }
+}
+
+/// Frees objects of `class` to their spans, with `free`, which is called under the lock of the home of
+/// the first object's span, and tells how many from the front it freed, and the crime if there is one.
+/// How many are freed; a list of the spans whose slots are all free now, which are the caller's; and
+/// the crime that the next object is, if it is one.
+#[inline(always)] // One for each `free`.
+fn put_with(
+    class: SizeClass,
+    objects: &[*mut u8],
+    free: impl Fn(&'static MSpan, &[*mut u8]) -> (usize, Option<Crime>),
+) -> (usize, Option<NonNull<MSpan>>, Option<Crime>) {
+    let span_class = class.span_class();
+    let geometry = class.geometry();
     let mut empty = None;
     let mut rest = objects;
-    let mut next = rest.first().map(|object| live_span(*object, class));
-    let mut crime = None;
-    while let Some(Ok(mut span)) = next {
+    while let Some(object) = rest.first() {
+        let mut span = match live_span(*object, span_class) {
+            Ok(span) => span,
+            Err(crime) => return (objects.len() - rest.len(), empty, Some(crime)),
+        };
         let home = span.home();
-        let shard = shard_of(class.span_class(), home);
+        let shard = shard_of(span_class, home);
         let mut spans = shard.lock.lock();
         loop {
-            // SAFETY: the home lock is held.
-            let freed = unsafe { free_run_of_span(span, class, geometry, rest) };
-            rest = rest.get(freed.0..).unwrap_or_default();
-            // SAFETY: as above; `span` is in the home's set or checked out.
+            let (freed, crime) = free(span, rest);
+            rest = rest.get(freed..).unwrap_or_default();
+            // SAFETY: the home lock is held; `span` is in the home's set or checked out.
             if unsafe { spans.set.update(span, geometry) } {
                 // SAFETY: the span is in no set, and nobody else's: it is ours.
-                unsafe { span.shared() }.next = empty.replace(core::ptr::NonNull::from(span));
+                unsafe { span.shared() }.next = empty.replace(NonNull::from(span));
             }
-            crime = freed.1;
-            next = match crime {
-                None => rest.first().map(|object| live_span(*object, class)),
-                Some(_) => None,
-            };
+            if crime.is_some() {
+                return (objects.len() - rest.len(), empty, crime);
+            }
+            let next = rest.first().map(|object| live_span(*object, span_class));
             match next {
                 Some(Ok(same_home)) if same_home.home() == home => span = same_home,
                 _ => break,
@@ -259,49 +304,14 @@ pub(crate) fn put(class: SizeClass, objects: &[*mut u8]) {
         }
         shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
     }
-    if let Some(Err(found)) = next {
-        crime = Some(found);
-    }
-    // Without a lock: a handler of SIGABRT may allocate.
-    if let (Some(crime), Some(object)) = (crime, rest.first()) {
-        fatal(crime, object.addr());
-    }
-    while let Some(span) = empty {
-        // SAFETY: records live for ever, and the spans in this list are ours.
-        let span = unsafe { span.as_ref() };
-        // SAFETY: as above.
-        empty = unsafe { span.shared() }.next.take();
-        spans::free_span(span);
-    }
+    (objects.len(), empty, None)
 }
 
-/// Frees the objects at the front of `objects` that lie in `span`; their number, and the crime if the
-/// one behind them is no taken object of the span.
-///
-/// # Safety
-/// The caller holds the lock of the span's home.
+/// The span that an object lies in; the crime, if it lies in none of `span_class`.
 #[inline]
-unsafe fn free_run_of_span(
-    span: &'static MSpan,
-    class: SizeClass,
-    geometry: &Geometry,
-    objects: &[*mut u8],
-) -> (usize, Option<Crime>) {
-    // SAFETY: the caller holds the home lock, in both cases.
-    unsafe {
-        if class.is_tiny() {
-            tiny::free_run(span, class, objects)
-        } else {
-            span.free_objects(geometry, objects)
-        }
-    }
-}
-
-/// The span that an object of `class` lies in; the crime, if it lies in none of that class.
-#[inline]
-fn live_span(object: *mut u8, class: SizeClass) -> Result<&'static MSpan, Crime> {
+fn live_span(object: *mut u8, span_class: SizeClass) -> Result<&'static MSpan, Crime> {
     match place_of(object.addr()) {
-        Place::Live(span) if span.class() == class.span_class() => Ok(span),
+        Place::Live(span) if span.class() == span_class => Ok(span),
         Place::Live(_) => Err(Crime::WrongLayout),
         Place::Free => Err(Crime::FreeMemory),
         Place::Foreign => Err(Crime::ForeignPointer),

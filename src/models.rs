@@ -177,7 +177,7 @@ impl Home {
     /// Takes a slot of the calling thread's private half, for the program.
     fn take(&self, private: &PrivateSlots) -> Option<usize> {
         let mut found = None;
-        private.take(1, |slot| found = Some(slot));
+        private.take(1, |slot, _| found = Some(slot));
         if let Some(slot) = found {
             let was_live = self.live[slot].swap(true, SeqCst);
             assert!(!was_live, "slot {slot} was handed out twice");
@@ -216,14 +216,20 @@ impl Home {
         let mut set = self.set.lock();
         let object = |slot: &usize| ptr::without_provenance_mut(BASE + slot * SLOT_BYTES);
         let objects: Vec<*mut u8> = slots.iter().map(object).collect();
-        // SAFETY: the home lock is held.
-        let (freed, crime) = unsafe { self.span.free_objects(&self.geometry, &objects) };
-        assert_eq!(freed == slots.len(), crime.is_none());
-        // SAFETY: as above; the span is in the set or checked out: an object of it was live.
-        if crime.is_none() && unsafe { set.update(self.span, &self.geometry) } {
-            self.report_empty();
+        let mut rest = &objects[..];
+        while !rest.is_empty() {
+            // SAFETY: the home lock is held.
+            let (freed, crime) = unsafe { self.span.free_neighbours(&self.geometry, rest) };
+            rest = &rest[freed..];
+            if crime.is_some() {
+                return crime;
+            }
+            // SAFETY: as above; the span is in the set or checked out: an object of it was live.
+            if unsafe { set.update(self.span, &self.geometry) } {
+                self.report_empty();
+            }
         }
-        crime
+        None
     }
 
     /// Ends the check-out, as `mcentral::put_back` does.

@@ -200,7 +200,7 @@ pub(crate) fn attached() -> usize {
 pub(crate) fn alloc_detached(class: SizeClass) -> *mut u8 {
     let private = PrivateSlots::new();
     let mut object = ptr::null_mut();
-    mcentral::take(class.span_class(), &private, 1, |taken| object = taken);
+    mcentral::take(class.span_class(), &private, 1, |taken, _| object = taken);
     mcentral::put_back(class.span_class(), &private);
     if object.is_null() {
         return object;

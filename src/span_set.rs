@@ -27,7 +27,18 @@ pub(crate) struct SpanSet {
     nonempty: u8,
     /// Spans in the partial lists.
     partial: u32,
+    /// Those of them whose bucket is [`LOOSE_BUCKET`] or a later one.
+    loose: u32,
+    /// Spans in the list of full ones.
+    full: u32,
 }
+
+/// First bucket of the spans that are *loose*: more than three eighths of their slots are free.
+const LOOSE_BUCKET: u8 = 3;
+/// Loose spans that a set may have in any case.
+const LOOSE_MAX: u32 = 8;
+/// Beyond that a set is sparse when one of so many of its spans is loose.
+const LOOSE_DIVISOR: u32 = 4;
 
 /// Where a span with `free` free slots belongs. `free` is less than the slots of the span.
 fn set_for(free: u16, geometry: &Geometry) -> Set {
@@ -38,18 +49,40 @@ fn set_for(free: u16, geometry: &Geometry) -> Set {
     Set(bucket.min(BUCKETS as u8 - 1))
 }
 
+/// Free slots from which on a span of `set` belongs into another one: all of its slots, if not
+/// before.
+fn moves_at(set: Set, geometry: &Geometry) -> u16 {
+    let next_bucket = match set {
+        Set::FULL => return 1,
+        Set(bucket) => u32::from(bucket) + 1,
+    };
+    let first_of_next = (next_bucket << 16).div_ceil(geometry.bucket_scale);
+    if next_bucket == BUCKETS as u32 {
+        return geometry.slots as u16;
+    }
+    first_of_next.min(geometry.slots) as u16
+}
+
 impl SpanSet {
     pub(crate) const fn new() -> Self {
         Self {
             heads: [None; BUCKETS + 1],
             nonempty: 0,
             partial: 0,
+            loose: 0,
+            full: 0,
         }
     }
 
     /// Spans with a free slot.
     pub(crate) fn partial_spans(&self) -> u32 {
         self.partial
+    }
+
+    /// Whether much of the memory of the spans here is free slots, so that objects should move
+    /// together: allocations to the fullest spans, and frees to the spans at once.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.loose > LOOSE_MAX && self.loose >= (self.partial + self.full) / LOOSE_DIVISOR
     }
 
     /// Takes one of the fullest partial spans out.
@@ -81,7 +114,7 @@ impl SpanSet {
             return false;
         }
         // SAFETY: the caller's promise.
-        unsafe { self.link(span, set_for(free, geometry)) };
+        unsafe { self.link(span, geometry) };
         true
     }
 
@@ -91,48 +124,59 @@ impl SpanSet {
     /// # Safety
     /// The caller holds the lock that guards this set and `span`, a span of this set or a checked
     /// out one.
+    #[inline]
     pub(crate) unsafe fn update(&mut self, span: &'static MSpan, geometry: &Geometry) -> bool {
-        // SAFETY: the caller's promise.
-        let (free, set) = {
+        let (free, moves_at) = {
             // SAFETY: the caller's promise; the reference ends with this block.
             let shared = unsafe { span.shared() };
-            (shared.free_slots, shared.set)
+            (shared.free_slots, shared.moves_at)
         };
-        if set == Set::CHECKED_OUT {
+        if free < moves_at {
             return false;
         }
-        if u32::from(free) == geometry.slots {
-            // SAFETY: the caller's promise; the span is in the list that `set` names.
-            unsafe { self.unlink(span) };
-            return true;
-        }
-        let wanted = set_for(free, geometry);
-        if wanted != set {
-            // SAFETY: as above; after `unlink` the span is in no list.
-            unsafe {
-                self.unlink(span);
-                self.link(span, wanted);
-            }
-        }
-        false
+        let all_free = u32::from(free) == geometry.slots;
+        // SAFETY: the caller's promise; a span that is checked out has more slots to go.
+        unsafe { self.relink(span, geometry, all_free) };
+        all_free
     }
 
+    /// Moves a span to the list where its free slots say, or out if it is `all_free`.
+    ///
     /// # Safety
-    /// The caller holds the lock of this set; `span` is in no list.
-    unsafe fn link(&mut self, span: &'static MSpan, set: Set) {
-        let index = usize::from(set.0);
-        let old = self.heads[index].replace(NonNull::from(span));
+    /// The caller holds the lock of this set; `span` is in the list that its `set` names.
+    unsafe fn relink(&mut self, span: &'static MSpan, geometry: &Geometry, all_free: bool) {
+        // SAFETY: the caller's promise; after `unlink` the span is in no list.
+        unsafe {
+            self.unlink(span);
+            if !all_free {
+                self.link(span, geometry);
+            }
+        }
+    }
+
+    /// Puts a span into the list where its free slots say.
+    ///
+    /// # Safety
+    /// The caller holds the lock of this set; `span` is in no list, and not all its slots are free.
+    unsafe fn link(&mut self, span: &'static MSpan, geometry: &Geometry) {
         // SAFETY: the caller's promise; the reference ends before another is made.
         let shared = unsafe { span.shared() };
-        (shared.prev, shared.next, shared.set) = (None, old, set);
+        let set = set_for(shared.free_slots, geometry);
+        let index = usize::from(set.0);
+        let old = self.heads[index].replace(NonNull::from(span));
+        (shared.prev, shared.next) = (None, old);
+        (shared.set, shared.moves_at) = (set, moves_at(set, geometry));
         if let Some(old) = old {
             // SAFETY: `old` is another span of this set, under the same lock.
             unsafe { old.as_ref().shared() }.prev = Some(NonNull::from(span));
         }
-        if set != Set::FULL {
-            self.partial += 1;
-            self.nonempty |= 1 << index;
+        if set == Set::FULL {
+            self.full += 1;
+            return;
         }
+        self.partial += 1;
+        self.loose += u32::from(set.0 >= LOOSE_BUCKET);
+        self.nonempty |= 1 << index;
     }
 
     /// # Safety
@@ -155,8 +199,11 @@ impl SpanSet {
             Some(prev) => unsafe { prev.as_ref().shared() }.next = next,
             None => self.heads[usize::from(set.0)] = next,
         }
-        if set != Set::FULL {
+        if set == Set::FULL {
+            self.full -= 1;
+        } else {
             self.partial -= 1;
+            self.loose -= u32::from(set.0 >= LOOSE_BUCKET);
             if self.heads[usize::from(set.0)].is_none() {
                 self.nonempty &= !(1 << set.0);
             }

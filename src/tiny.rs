@@ -54,12 +54,14 @@ pub(crate) fn carve(
 ) -> usize {
     let blocks = (wanted / objects_a_block(class)).max(1);
     let mut filled = 0;
-    mcentral::take(SizeClass::TINY_BLOCKS, private, blocks, |block| {
-        set_mask(block, full_mask(class));
-        for offset in (0..TINY_BLOCK_BYTES).step_by(class.object_bytes()).rev() {
-            if let Some(slot) = slots.get(filled) {
-                slot.set(block.wrapping_add(offset));
-                filled += 1;
+    mcentral::take(SizeClass::TINY_BLOCKS, private, blocks, |first, count| {
+        for block in (0..count).map(|index| first.wrapping_add(index * TINY_BLOCK_BYTES)) {
+            set_mask(block, full_mask(class));
+            for offset in (0..TINY_BLOCK_BYTES).step_by(class.object_bytes()).rev() {
+                if let Some(slot) = slots.get(filled) {
+                    slot.set(block.wrapping_add(offset));
+                    filled += 1;
+                }
             }
         }
     });
@@ -82,35 +84,33 @@ fn set_mask(block: *mut u8, mask: u16) {
     }
 }
 
-/// Frees the objects at the front of `objects` that lie in `span`, a span of tiny blocks; their
-/// number, and the crime if the one behind them is no live object. A block is freed with its last
-/// object.
+/// Frees the first of `objects`, which lies in `span`, a span of tiny blocks; their number, and the
+/// crime if it is no live object. A block is freed with its last object.
 ///
 /// # Safety
 /// The caller holds the lock of the span's home.
-pub(crate) unsafe fn free_run(
+#[inline]
+pub(crate) unsafe fn free_one(
     span: &MSpan,
     class: SizeClass,
     objects: &[*mut u8],
 ) -> (usize, Option<Crime>) {
-    for (freed, object) in objects.iter().enumerate() {
-        let offset = object.addr().wrapping_sub(span.base().addr());
-        if offset >= span.bytes() {
-            return (freed, None);
-        }
-        let (block, within) = (offset / TINY_BLOCK_BYTES, offset % TINY_BLOCK_BYTES);
-        let mask = span.masks().and_then(|masks| masks.get(block));
-        let Some(mask) = mask.filter(|_| within.is_multiple_of(class.object_bytes())) else {
-            return (freed, Some(Crime::InteriorPointer));
-        };
-        // Relaxed: under the home lock (Invariant 2).
-        let live = mask.load(Relaxed);
-        let left = live & !(1 << within);
-        mask.store(left, Relaxed);
-        // SAFETY: the caller's promise.
-        if left == live || (left == 0 && unsafe { span.free_slot(block) } == Freed::Twice) {
-            return (freed, Some(Crime::DoubleFree));
-        }
+    let Some(object) = objects.first() else {
+        return (0, None);
+    };
+    let offset = object.addr().wrapping_sub(span.base().addr());
+    let (block, within) = (offset / TINY_BLOCK_BYTES, offset % TINY_BLOCK_BYTES);
+    let mask = span.masks().and_then(|masks| masks.get(block));
+    let Some(mask) = mask.filter(|_| within.is_multiple_of(class.object_bytes())) else {
+        return (0, Some(Crime::InteriorPointer));
+    };
+    // Relaxed: under the home lock (Invariant 2).
+    let live = mask.load(Relaxed);
+    let left = live & !(1 << within);
+    mask.store(left, Relaxed);
+    // SAFETY: the caller's promise.
+    if left == live || (left == 0 && unsafe { span.free_slot(block) } == Freed::Twice) {
+        return (0, Some(Crime::DoubleFree));
     }
-    (objects.len(), None)
+    (1, None)
 }

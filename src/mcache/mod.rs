@@ -154,10 +154,14 @@ impl MCache {
     fn refill_slots(&self, class: SizeClass, wanted: usize) -> usize {
         let private = &self.current[class.index()];
         let slots = self.slots_of(class);
-        let mut at = wanted;
-        let mut put = |object| {
-            slots[at].set(object);
-            at -= 1;
+        let mut left = wanted;
+        let mut put = |first: *mut u8, count: usize| {
+            let mut object = first.wrapping_add(count * class.object_bytes());
+            for slot in &slots[left - count + 1..=left] {
+                object = object.wrapping_sub(class.object_bytes());
+                slot.set(object);
+            }
+            left -= count;
         };
         let mut taken = 0;
         if let Some(span) = private.span() {
@@ -172,7 +176,7 @@ impl MCache {
             self.counters.from_spans.add(taken);
         }
         if taken < wanted {
-            // SAFETY: both ranges are slots of this magazine: `taken` from above `at`, moved down
+            // SAFETY: both ranges are slots of this magazine: `taken` from above `left`, moved down
             // to slot 1.
             unsafe {
                 let from = slots.as_ptr().add(wanted - taken + 1);

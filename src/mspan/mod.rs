@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 use crate::base::PAGE_BYTES;
 use crate::base::fatal::Crime;
 use crate::base::size_class::{Geometry, SLOTS_MAX, SizeClass};
-use crate::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 /// Words of a bitmap with one bit a slot.
 pub(crate) const WORDS: usize = SLOTS_MAX / 64;
@@ -61,15 +61,11 @@ pub(crate) type TinyMasks = [AtomicU16; SLOTS_MAX];
 /// The record of a span.
 ///
 /// 192 bytes: an odd number of cache lines, so that records of spans in a row do not meet in the
-/// same cache sets.
+/// same cache sets. What every free needs is in the first line, but for the later words.
 #[repr(C, align(64))]
 pub(crate) struct MSpan {
     /// First byte of the first page. **Fixed after init.**
     base: Cell<*mut u8>,
-    /// Live objects of each block, for spans of tiny blocks. **Fixed after init.** The masks are
-    /// atomic: a block's mask is written by its holder when the block is carved, later **under the
-    /// home lock**.
-    masks: Cell<Option<NonNull<TinyMasks>>>,
     /// Heap pages. **Fixed after init** for small spans; for a large object written by who owns
     /// the object.
     pages: Cell<u32>,
@@ -81,54 +77,51 @@ pub(crate) struct MSpan {
     huge: Cell<bool>,
     /// **Under the home lock.**
     shared: UnsafeCell<Shared>,
+    /// Live objects of each block, for spans of tiny blocks. **Fixed after init.** The masks are
+    /// atomic: a block's mask is written by its holder when the block is carved, later **under the
+    /// home lock**.
+    masks: Cell<Option<NonNull<TinyMasks>>>,
 }
 
 /// The part of a span under the lock of its home shard.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Shared {
-    /// Neighbours in the list of its set.
-    pub(crate) next: Option<NonNull<MSpan>>,
-    pub(crate) prev: Option<NonNull<MSpan>>,
     /// Private half of who checked it out.
     owner: Option<NonNull<PrivateSlots>>,
     pub(crate) free_slots: u16,
+    /// Free slots from which on it belongs into another set.
+    pub(crate) moves_at: u16,
     summary: u16,
     pub(crate) set: Set,
     words: [u64; WORDS],
+    /// Neighbours in the list of its set.
+    pub(crate) next: Option<NonNull<MSpan>>,
+    pub(crate) prev: Option<NonNull<MSpan>>,
 }
 
-/// The private half of a span that nobody has checked out.
-#[cfg(not(loom))]
-static NO_PRIVATE_WORDS: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
-
 impl Shared {
-    /// The words of the private half; all zero if the span is not checked out.
+    /// A word of the private half; zero if the span is not checked out.
     #[inline]
-    fn private_words(&self) -> &'static [AtomicU64; WORDS] {
+    fn private_word(&self, word: usize) -> u64 {
         match self.owner {
             // SAFETY: the private half of an mcache, a record that lives for ever, or of a frame
-            // that puts the span back, under the lock that the caller holds, before it returns. Its
-            // words are atomic.
-            Some(owner) => unsafe { &(*owner.as_ptr()).words },
-            #[cfg(not(loom))]
-            None => &NO_PRIVATE_WORDS,
-            #[cfg(loom)]
-            None => std::boxed::Box::leak(std::boxed::Box::new(core::array::from_fn(|_| {
-                AtomicU64::new(0)
-            }))),
+            // that puts the span back, under the lock that the caller holds, before it returns.
+            // Relaxed: see Invariant 4; the private bit of a slot that was really taken was cleared
+            // before the program got the object.
+            Some(owner) => unsafe { (&(*owner.as_ptr()).words)[word].load(Relaxed) },
+            None => 0,
         }
     }
 
     /// Marks `count` slots from `slot` on, all in one word, as free; `count`. If one of them is free
     /// in either half, none is marked, and the result is how many come before it. Counts none.
     #[inline]
-    fn set_free(&mut self, private: &[AtomicU64; WORDS], slot: usize, count: usize) -> usize {
+    fn set_free(&mut self, slot: usize, count: usize) -> usize {
         let (word, shift) = (slot / 64 % WORDS, slot % 64);
         let bits = (u64::MAX >> (64 - count)) << shift;
         let free = self.words[word];
-        // Relaxed: see Invariant 4; the private bit of a slot that was really taken was cleared
-        // before the program got the object.
-        let twice = (free | private[word].load(Relaxed)) & bits;
+        let twice = (free | self.private_word(word)) & bits;
         if twice != 0 {
             return twice.trailing_zeros() as usize - shift;
         }
@@ -138,18 +131,49 @@ impl Shared {
     }
 }
 
+/// Takes up to `wanted` of the bits of a word, lowest first: `take` gets the first of each run of
+/// neighbours, and their number. What is left of the word, and how many were taken.
+#[inline]
+fn take_bits(mut bits: u64, wanted: usize, mut take: impl FnMut(usize, usize)) -> (u64, usize) {
+    let mut taken = 0;
+    while bits != 0 && taken < wanted {
+        let first = bits.trailing_zeros();
+        let run = (bits >> first).trailing_ones() as usize;
+        let count = run.min(wanted - taken);
+        take(first as usize, count);
+        bits &= !((u64::MAX >> (64 - count)) << first);
+        taken += count;
+    }
+    (bits, taken)
+}
+
 /// How many objects from the front lie one slot behind the other, at most `most`. Objects that were
 /// allocated together are often freed together, and their bits are set together then: 37 to 12
 /// instructions an object in bulk.
 #[inline]
 fn neighbours(objects: &[*mut u8], slot_bytes: usize, most: usize) -> usize {
-    let Some((first, others)) = objects.split_first() else {
+    let Some(first) = objects.first() else {
         return 0;
     };
-    let mut expected = first.addr().wrapping_add(slot_bytes);
-    let mut count = 1;
-    for object in others {
-        if object.addr() != expected || count == most {
+    let objects = objects.get(..most).unwrap_or(objects);
+    let mut expected = first.addr();
+    let mut count = 0;
+    // Several at a time, without a branch for each, as long as they all are neighbours.
+    for several in objects.chunks_exact(NEIGHBOURS_AT_ONCE) {
+        let mut differ = 0;
+        let mut here = expected;
+        for object in several {
+            differ |= object.addr() ^ here;
+            here = here.wrapping_add(slot_bytes);
+        }
+        if differ != 0 {
+            break;
+        }
+        expected = here;
+        count += NEIGHBOURS_AT_ONCE;
+    }
+    for object in objects.get(count..).unwrap_or_default() {
+        if object.addr() != expected {
             break;
         }
         expected = expected.wrapping_add(slot_bytes);
@@ -157,6 +181,9 @@ fn neighbours(objects: &[*mut u8], slot_bytes: usize, most: usize) -> usize {
     }
     count
 }
+
+/// Objects that [`neighbours`] compares at once.
+const NEIGHBOURS_AT_ONCE: usize = 8;
 
 // SAFETY: fields fixed after init are read only, the rest is reached under the home lock (`shared`)
 // or by the owner of the large object, as each field's doc says.
@@ -192,6 +219,7 @@ impl MSpan {
             prev: None,
             owner: None,
             free_slots: 0,
+            moves_at: u16::MAX,
             summary: 0,
             set: Set::NONE,
             words: [0; WORDS],
@@ -295,82 +323,69 @@ impl MSpan {
     pub(crate) unsafe fn free_slot(&self, slot: usize) -> Freed {
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
-        let private = shared.private_words();
-        let done = shared.set_free(private, slot, 1);
+        let done = shared.set_free(slot, 1);
         shared.free_slots += done as u16;
         if done == 1 { Freed::Done } else { Freed::Twice }
     }
 
-    /// Frees the objects at the front of `objects` that lie in this span; their number, and the
-    /// crime if the one behind them is no taken object of the span.
+    /// Frees the first of `objects`, which lies in this span, and those behind it that lie in the
+    /// slots behind its own; their number, and the crime if the one behind them is no taken object of
+    /// the span.
     ///
     /// # Safety
     /// As for [`Self::shared`].
-    #[inline]
-    pub(crate) unsafe fn free_objects(
+    #[inline(always)] // The loop over a batch is all that calls it.
+    pub(crate) unsafe fn free_neighbours(
         &self,
         geometry: &Geometry,
         objects: &[*mut u8],
     ) -> (usize, Option<Crime>) {
-        let (base, span_bytes) = (self.base().addr(), self.bytes());
-        let Geometry {
-            slot_bytes,
-            slots,
-            reciprocal,
-            ..
-        } = *geometry;
+        let Some(object) = objects.first() else {
+            return (0, None);
+        };
+        let slot_bytes = geometry.slot_bytes as usize;
+        let offset = object.addr().wrapping_sub(self.base().addr());
+        // An offset that is a slot's gives its index. Whatever another one gives is not its own.
+        let slot = (offset as u64).wrapping_mul(u64::from(geometry.reciprocal)) >> 32;
+        let slot = slot as usize;
+        if slot * slot_bytes != offset || slot >= geometry.slots as usize {
+            return (0, Some(Crime::InteriorPointer));
+        }
+        let next = object.wrapping_add(slot_bytes);
+        let run = if objects.get(1) == Some(&next) {
+            let most = (64 - slot % 64).min(geometry.slots as usize - slot);
+            neighbours(objects, slot_bytes, most)
+        } else {
+            1
+        };
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
-        let private = shared.private_words();
-        let mut freed = 0;
-        let mut crime = None;
-        while let Some(object) = objects.get(freed) {
-            let offset = object.addr().wrapping_sub(base) as u64;
-            if offset >= span_bytes as u64 {
-                break;
-            }
-            let slot = (offset * u64::from(reciprocal)) >> 32;
-            if slot * u64::from(slot_bytes) != offset || slot >= u64::from(slots) {
-                crime = Some(Crime::InteriorPointer);
-                break;
-            }
-            let slot = slot as usize;
-            let next = object.wrapping_add(slot_bytes as usize);
-            let run = if objects.get(freed + 1) == Some(&next) {
-                let most = (64 - slot % 64).min(slots as usize - slot);
-                neighbours(&objects[freed..], slot_bytes as usize, most)
-            } else {
-                1
-            };
-            let done = shared.set_free(private, slot, run);
-            freed += done;
-            if done < run {
-                crime = Some(Crime::DoubleFree);
-                break;
-            }
-        }
+        let freed = shared.set_free(slot, run);
         shared.free_slots += freed as u16;
-        (freed, crime)
+        (freed, (freed < run).then_some(Crime::DoubleFree))
     }
 
-    /// Takes up to `wanted` free slots of the shared half, lowest first.
+    /// Takes up to `wanted` free slots of the shared half, lowest first: `take` gets the first of
+    /// neighbours, and their number. How many were taken.
     ///
     /// # Safety
     /// As for [`Self::shared`].
-    pub(crate) unsafe fn take_slots(&self, wanted: usize, mut take: impl FnMut(usize)) -> usize {
+    pub(crate) unsafe fn take_slots(
+        &self,
+        wanted: usize,
+        mut take: impl FnMut(usize, usize),
+    ) -> usize {
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
         let mut taken = 0;
         while shared.summary != 0 && taken < wanted {
             let word = shared.summary.trailing_zeros() as usize;
-            let mut bits = shared.words[word];
-            while bits != 0 && taken < wanted {
-                take(word * 64 + bits.trailing_zeros() as usize);
-                bits &= bits - 1;
-                taken += 1;
-            }
-            shared.words[word] = bits;
-            if bits == 0 {
+            let (left, count) = take_bits(shared.words[word], wanted - taken, |bit, count| {
+                take(word * 64 + bit, count);
+            });
+            taken += count;
+            shared.words[word] = left;
+            if left == 0 {
                 shared.summary &= !(1 << word);
             }
         }
@@ -387,7 +402,7 @@ impl MSpan {
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
         shared.owner = Some(NonNull::from(private));
-        shared.set = Set::CHECKED_OUT;
+        (shared.set, shared.moves_at) = (Set::CHECKED_OUT, u16::MAX);
         let mut summary = shared.summary;
         private.summary.set(summary);
         while summary != 0 {

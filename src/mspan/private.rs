@@ -6,7 +6,7 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-use super::{MSpan, Set, WORDS};
+use super::{MSpan, Set, WORDS, take_bits};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The private half of a thread's current span, one for each class in its mcache.
@@ -55,26 +55,26 @@ impl PrivateSlots {
         // SAFETY: nobody else knows the span.
         let shared = unsafe { span.shared() };
         shared.owner = Some(NonNull::from(self));
-        shared.set = Set::CHECKED_OUT;
+        (shared.set, shared.moves_at) = (Set::CHECKED_OUT, u16::MAX);
         self.set_span(span);
     }
 
-    /// Takes up to `wanted` slots, lowest first; their number. No lock.
+    /// Takes up to `wanted` slots, lowest first: `take` gets the first of neighbours, and their number.
+    /// How many were taken. No lock.
     #[inline]
-    pub(crate) fn take(&self, wanted: usize, mut take: impl FnMut(usize)) -> usize {
+    pub(crate) fn take(&self, wanted: usize, mut take: impl FnMut(usize, usize)) -> usize {
         let mut summary = self.summary.get();
         let mut taken = 0;
         while summary != 0 && taken < wanted {
             let word = summary.trailing_zeros() as usize;
             // Relaxed: only this thread writes the word between sweeps.
-            let mut bits = self.words[word].load(Relaxed);
-            while bits != 0 && taken < wanted {
-                take(word * 64 + bits.trailing_zeros() as usize);
-                bits &= bits - 1;
-                taken += 1;
-            }
-            self.words[word].store(bits, Relaxed);
-            if bits == 0 {
+            let bits = self.words[word].load(Relaxed);
+            let (left, count) = take_bits(bits, wanted - taken, |bit, count| {
+                take(word * 64 + bit, count);
+            });
+            taken += count;
+            self.words[word].store(left, Relaxed);
+            if left == 0 {
                 summary &= !(1 << word);
             }
         }
