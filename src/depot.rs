@@ -16,9 +16,9 @@ pub(crate) const BATCH_MAX: usize = MAGAZINE_MAX / 2;
 /// Bytes of objects that one shard's depot holds at most for a class, apart from the first two
 /// batches. They keep their spans from going back, so the bound is a matter of memory; a producer
 /// and a consumer exchange a few batches at a time.
-const DEPOT_BYTES: usize = 128 << 10;
+const DEPOT_BYTES: usize = 32 << 10;
 /// Most batches in one depot.
-const DEPOT_BATCHES: u32 = 16;
+const DEPOT_BATCHES: u32 = 4;
 
 /// A full magazine outside any mcache: pointers to free objects of one class.
 ///

@@ -28,7 +28,7 @@ use crate::mspan::{MSpan, PrivateSlots};
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
 use crate::span_set::SpanSet;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::tiny;
@@ -39,6 +39,8 @@ struct Shard {
     lock: Mutex<Spans>,
     /// Partial spans. **Written under `lock`, read by anyone**: a hint whether to look here.
     partial_hint: AtomicU32,
+    /// Whether the spans here are sparse. **Written under `lock`, read by anyone**: a hint.
+    sparse_hint: AtomicBool,
     /// Full batches in the depot. **Written under `lock`, read by anyone**: a hint.
     depot_hint: AtomicU32,
 }
@@ -61,10 +63,19 @@ static SHARDS: [[Shard; MAGAZINES]; MAX_SHARDS] = [const {
                 depot: Depot::new(),
             }),
             partial_hint: AtomicU32::new(0),
+            sparse_hint: AtomicBool::new(false),
             depot_hint: AtomicU32::new(0),
         }
     }; MAGAZINES]
 }; MAX_SHARDS];
+
+impl Shard {
+    /// Tells those who don't hold the lock what the set is like. Relaxed: hints.
+    fn set_hints(&self, set: &SpanSet) {
+        self.partial_hint.store(set.partial_spans(), Relaxed);
+        self.sparse_hint.store(set.is_sparse(), Relaxed);
+    }
+}
 
 #[inline]
 fn shard_of(class: SizeClass, shard: usize) -> &'static Shard {
@@ -105,7 +116,7 @@ pub(crate) fn take(
     let shard = shard_of(class, here);
     let mut spans = held.unwrap_or_else(|| shard.lock.lock());
     taken += spans.take_partial(class.geometry(), private, wanted, &mut take);
-    shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+    shard.set_hints(&spans.set);
     drop(spans);
     if taken == 0 && private.span().is_none() {
         taken += take_elsewhere(class, here, private, wanted, &mut take);
@@ -142,7 +153,7 @@ fn take_elsewhere(
             continue;
         };
         let taken = spans.take_partial(class.geometry(), private, wanted, take);
-        shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+        shard.set_hints(&spans.set);
         if taken > 0 || private.span().is_some() {
             return taken;
         }
@@ -159,7 +170,9 @@ pub(crate) fn take_private(
     wanted: usize,
     take: &mut impl FnMut(*mut u8, usize),
 ) -> usize {
-    private.take(wanted, |slot, count| take(span.slot_address(slot, geometry), count))
+    private.take(wanted, |slot, count| {
+        take(span.slot_address(slot, geometry), count)
+    })
 }
 
 impl Spans {
@@ -224,7 +237,7 @@ pub(crate) fn put_back(class: SizeClass, private: &PrivateSlots) {
     let mut spans = shard.lock.lock();
     // SAFETY: the span is checked out to `private`, the calling thread's, and its home is locked.
     let all_free = unsafe { spans.retire(span, private, class.geometry()) };
-    shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+    shard.set_hints(&spans.set);
     drop(spans);
     if all_free {
         spans::free_span(span);
@@ -302,7 +315,7 @@ fn put_with(
                 _ => break,
             }
         }
-        shard.partial_hint.store(spans.set.partial_spans(), Relaxed);
+        shard.set_hints(&spans.set);
     }
     (objects.len(), empty, None)
 }
@@ -329,6 +342,14 @@ pub(crate) fn take_batch(class: SizeClass, spare: &mut Option<BatchRef>) -> Opti
     let batch = spans.depot.take(spare);
     shard.depot_hint.store(spans.depot.full_batches(), Relaxed);
     batch
+}
+
+/// Whether much of the memory of `class` in the shard of this CPU is free slots: a hint.
+pub(crate) fn is_sparse(class: SizeClass) -> bool {
+    // Relaxed: a wrong hint makes a magazine smaller or larger than it should be.
+    shard_of(class.span_class(), shard_here())
+        .sparse_hint
+        .load(Relaxed)
 }
 
 /// Whether the depot of this CPU has room for a batch of `class`: a hint.

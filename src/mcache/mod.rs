@@ -38,9 +38,9 @@ use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
 use crate::base::fatal::{Crime, fatal};
-use crate::base::size_class::{CLASSES, MAGAZINES, SizeClass};
+use crate::base::size_class::{CLASSES, MAGAZINE_MAX, MAGAZINES, SizeClass};
 use crate::counters::{Counters, calls};
-use crate::depot::BatchRef;
+use crate::depot::{BATCH_MAX, BatchRef};
 use crate::mspan::PrivateSlots;
 use crate::{mcentral, meta, tiny};
 use magazine::{Magazine, Slot};
@@ -49,6 +49,9 @@ use magazine::{Magazine, Slot};
 const CAPACITY_AT_FIRST: usize = 8;
 /// Slow calls of a thread between two looks for magazines that have gone idle.
 const SLOW_CALLS_A_ROUND: u32 = 1024;
+
+/// Slow calls of one kind in a row for which a magazine doubles while spans are sparse.
+const CALLS_A_DOUBLING: u8 = 3;
 
 /// Index of slot 0 of each magazine in [`MCache::slots`], and the number of all slots.
 const SLOT_ZERO: [usize; MAGAZINES + 1] = {
@@ -66,6 +69,31 @@ const SLOT_ZERO: [usize; MAGAZINES + 1] = {
     starts
 };
 
+/// What a slow call does. Zero bytes are valid.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+enum Slow {
+    #[default]
+    Refill,
+    Flush,
+}
+
+/// The last slow calls of a class. Zero bytes are valid.
+#[derive(Clone, Copy, Default)]
+struct SlowCalls {
+    kind: Slow,
+    /// How many of that kind came one after the other.
+    in_a_row: u8,
+}
+
+impl SlowCalls {
+    fn and(self, kind: Slow) -> Self {
+        let before = if self.kind == kind { self.in_a_row } else { 0 };
+        let in_a_row = before.saturating_add(1);
+        Self { kind, in_a_row }
+    }
+}
+
 /// One thread's cache. A record of about 40 KiB, of which a thread touches the parts of the classes
 /// that it uses.
 #[repr(C, align(64))]
@@ -75,6 +103,8 @@ pub(crate) struct MCache {
     capacity: [Cell<u16>; MAGAZINES],
     /// Which classes had a slow call in this round.
     active: [Cell<bool>; MAGAZINES],
+    /// Of each class, what its last slow calls were.
+    last: [Cell<SlowCalls>; MAGAZINES],
     /// Slow calls of this round.
     slow_calls: Cell<u32>,
     /// A batch record for the next flush.
@@ -138,12 +168,13 @@ impl MCache {
 
     fn refill(&self, class: SizeClass) -> *mut u8 {
         self.note_slow_call(class);
-        self.grow(class);
+        let most = self.capacity_for(class, Slow::Refill);
+        self.grow(class, most);
         let wanted = (self.capacity_of(class) / 2).max(1);
         let filled = if class.is_tiny() {
-            self.refill_tiny(class, wanted)
+            self.refill_tiny(class, wanted, most)
         } else {
-            self.refill_slots(class, wanted)
+            self.refill_slots(class, wanted, most)
         };
         self.counters.refilled[class.index()].add(filled);
         self.magazines.get(class).set_top(self.slot(class, filled));
@@ -151,7 +182,7 @@ impl MCache {
     }
 
     /// Fills the empty magazine with up to `wanted` objects, lowest on top; their number.
-    fn refill_slots(&self, class: SizeClass, wanted: usize) -> usize {
+    fn refill_slots(&self, class: SizeClass, wanted: usize, most: usize) -> usize {
         let private = &self.current[class.index()];
         let slots = self.slots_of(class);
         let mut left = wanted;
@@ -169,7 +200,7 @@ impl MCache {
             self.counters.from_current_span.add(taken);
         }
         if taken == 0 {
-            if let Some(filled) = self.refill_from_depot(class) {
+            if let Some(filled) = self.refill_from_depot(class, most) {
                 return filled;
             }
             taken = mcentral::take(class, private, wanted, &mut put);
@@ -187,7 +218,7 @@ impl MCache {
     }
 
     /// Fills the empty magazine from a batch of the depot; the number of objects.
-    fn refill_from_depot(&self, class: SizeClass) -> Option<usize> {
+    fn refill_from_depot(&self, class: SizeClass, most: usize) -> Option<usize> {
         let mut spare = self.spare.take();
         let Some(mut batch) = mcentral::take_batch(class, &mut spare) else {
             self.spare.set(spare);
@@ -195,11 +226,12 @@ impl MCache {
         };
         let objects = batch.get().objects();
         let len = objects.len();
-        // A class that exchanges batches has the traffic for a magazine that holds one. If the
-        // budget does not allow it, what does not fit goes to its spans.
-        let grown = class.magazine_max().min(len * 2);
-        let fits = self.capacity_of(class) >= len || self.resize(class, grown);
-        let taken = if fits { len } else { self.capacity_of(class) };
+        // A class that exchanges batches has the traffic for a magazine that holds one. If it may
+        // not, or the budget does not allow it, what does not fit goes to its spans.
+        if self.capacity_of(class) < len {
+            self.resize(class, most.min(len * 2).max(self.capacity_of(class)));
+        }
+        let taken = len.min(self.capacity_of(class));
         for (slot, object) in self.slots_of(class)[1..=taken].iter().zip(objects) {
             slot.set(*object);
         }
@@ -210,8 +242,8 @@ impl MCache {
     }
 
     /// Fills the empty magazine of a tiny class; the number of objects.
-    fn refill_tiny(&self, class: SizeClass, wanted: usize) -> usize {
-        if let Some(filled) = self.refill_from_depot(class) {
+    fn refill_tiny(&self, class: SizeClass, wanted: usize, most: usize) -> usize {
+        if let Some(filled) = self.refill_from_depot(class, most) {
             return filled;
         }
         let private = &self.current[SizeClass::TINY_BLOCKS.index()];
@@ -235,8 +267,10 @@ impl MCache {
             return;
         }
         self.note_slow_call(class);
-        if !self.grow(class) {
-            self.flush_oldest(class, (self.capacity_of(class) / 2).max(1));
+        let capacity = self.capacity_of(class);
+        if !self.grow(class, self.capacity_for(class, Slow::Flush)) {
+            let left = self.capacity_of(class).min(capacity) / 2;
+            self.flush_oldest(class, (capacity - left).max(1));
         }
         magazine.push(object);
     }
@@ -248,11 +282,8 @@ impl MCache {
         // SAFETY: `count` is at most `len`, and slots are the cells of plain pointers that only this
         // thread touches, and nobody during the borrow.
         let oldest = unsafe { core::slice::from_raw_parts(slots[1..].as_ptr().cast(), count) };
-        if self.flush_to_depot(class, oldest) {
-            self.counters.to_depot.add(count);
-        } else {
-            self.counters.to_spans.add(count);
-            mcentral::put(class, oldest);
+        if !self.flush_to_depot(class, oldest) {
+            self.flush_to_spans(class, oldest);
         }
         // SAFETY: slots of this magazine; the ranges may overlap.
         unsafe {
@@ -265,10 +296,21 @@ impl MCache {
         self.counters.flushed[class.index()].add(count);
     }
 
+    /// Frees objects to their spans.
+    fn flush_to_spans(&self, class: SizeClass, objects: &[*mut u8]) {
+        self.counters.to_spans.add(objects.len());
+        mcentral::put(class, objects);
+    }
+
     /// Leaves objects as a batch in the depot; false if it is full. A batch is at least a quarter
     /// of a full-grown magazine: smaller ones are not worth their place.
     fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8]) -> bool {
-        if objects.len() < class.magazine_max() / 4 || !mcentral::has_room_for_batch(class) {
+        let fits = class.magazine_max() / 4..=BATCH_MAX;
+        if !fits.contains(&objects.len())
+            || !mcentral::has_room_for_batch(class)
+            || (self.last[class.index()].get().in_a_row < CALLS_A_DOUBLING
+                && mcentral::is_sparse(class))
+        {
             return false;
         }
         let Some(mut batch) = self.spare.take().or_else(new_batch) else {
@@ -277,6 +319,7 @@ impl MCache {
         batch.get().fill(objects);
         match mcentral::put_batch(class, batch) {
             Ok(spare) => {
+                self.counters.to_depot.add(objects.len());
                 self.spare.set(spare);
                 true
             }
@@ -300,9 +343,8 @@ impl MCache {
         if len > 0 {
             let slots = self.slots_of(class);
             self.counters.flushed[class.index()].add(len);
-            self.counters.to_spans.add(len);
             // SAFETY: as in `flush_oldest`.
-            mcentral::put(class, unsafe {
+            self.flush_to_spans(class, unsafe {
                 core::slice::from_raw_parts(slots[1..].as_ptr().cast(), len)
             });
         }
@@ -341,16 +383,33 @@ impl MCache {
         }
     }
 
-    /// Brings a magazine into use, or doubles its capacity up to the class's most, as far as the
-    /// budget goes. False if it stays as it is.
-    fn grow(&self, class: SizeClass) -> bool {
-        let old = self.capacity_of(class);
+    /// Most objects that the magazine of a class may hold from this slow call on.
+    ///
+    /// A thread that frees and allocates in turns gets back what it has just freed, wherever that
+    /// lies; the larger its magazine, the less comes by the spans, where a slot of a full span would
+    /// take its place. So where the spans are sparse, magazines are small, but for threads whose slow
+    /// calls are of one kind, which fill or empty the heap.
+    fn capacity_for(&self, class: SizeClass, kind: Slow) -> usize {
+        let calls = self.last[class.index()].get().and(kind);
+        self.last[class.index()].set(calls);
         let most = class.magazine_max();
+        if !mcentral::is_sparse(class) {
+            return most;
+        }
+        // With capacity, a walk at random between empty and full takes its square to turn.
+        let doublings = (calls.in_a_row / CALLS_A_DOUBLING).min(MAGAZINE_MAX.ilog2() as u8);
+        most.min(capacity_at_first(class) << doublings)
+    }
+
+    /// Brings a magazine into use, doubles its capacity up to `most`, as far as the budget goes, or
+    /// makes it `most` if it is more. False if it has not become more.
+    fn grow(&self, class: SizeClass, most: usize) -> bool {
+        let old = self.capacity_of(class);
         if old == 0 {
             self.magazines.get(class).set_top(self.slot(class, 0));
             return self.resize(class, capacity_at_first(class));
         }
-        old < most && self.resize(class, (old * 2).min(most))
+        self.resize(class, (old * 2).min(most)) && old < most
     }
 
     /// Sets the capacity of a magazine and pays for it, or is paid. False, and nothing changed, if

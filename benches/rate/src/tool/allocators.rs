@@ -81,24 +81,28 @@ impl Allocator {
         }
     }
 
+    /// What it is made of, in a few words.
+    pub fn origin(&self, workspace: &Workspace) -> String {
+        match &self.source {
+            Source::Ready(_) => "ready-made worker".to_owned(),
+            Source::Library(_) => "preloaded under the worker on the system's malloc".to_owned(),
+            Source::Built(known) => match known.from {
+                None => "malloc of the system's C library".to_owned(),
+                Some(name) => {
+                    let version = workspace.version(name);
+                    format!("crate {name} {version}, {}", known.written_in)
+                }
+            },
+        }
+    }
+
     /// Where it comes from, in one line.
     pub fn how(&self, workspace: &Workspace) -> String {
+        let origin = self.origin(workspace);
         match &self.source {
-            Source::Ready(path) => format!("ready-made worker {}", path.display()),
-            Source::Library(path) => {
-                format!(
-                    "preloaded under the worker on the system's malloc: {}",
-                    path.display()
-                )
-            }
+            Source::Ready(path) => format!("{origin} {}", path.display()),
+            Source::Library(path) => format!("{origin}: {}", path.display()),
             Source::Built(known) => {
-                let origin = match known.from {
-                    None => "malloc of the system's C library".to_owned(),
-                    Some(name) => {
-                        let version = workspace.version(name);
-                        format!("crate {name} {version}, {}", known.written_in)
-                    }
-                };
                 let options = Workspace::options(known).join(" ");
                 match self.variable() {
                     None => format!("{origin}; {options}"),

@@ -24,7 +24,7 @@ tool cannot go on, and 2 if the command line is not understood.
 Examples:
   spanmalloc-rate --quick
   spanmalloc-rate --workloads 'random-*' --allocators spanmalloc,mimalloc3 --reps 9
-  spanmalloc-rate --json results.json --svg charts
+  spanmalloc-rate --json results.json --svg charts --overview overview.md
   spanmalloc-rate --preload tcmalloc-debian=/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4
   spanmalloc-rate --lock-share --workloads 'larson-*' --allocators mimalloc3
   spanmalloc-rate --replay program.trace.gz
@@ -34,7 +34,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "spanmalloc-rate", version, after_help = MORE)]
 pub struct Args {
-    /// Runs of each row, of which the median counts [default: 3, with --quick 1]
+    /// Runs of each row; of workloads the least time counts, of a command the median [default: 3, with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub reps: Option<u32>,
     /// Only these workloads; `*` stands for any characters
@@ -55,6 +55,13 @@ pub struct Args {
     /// Draw a chart for each workload, and an overview, in the directory DIR
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
+    /// Write a comparison of spanmalloc with the best peers to FILE, as Markdown for a README
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["command", "list", "lock_share"]
+    )]
+    pub overview: Option<PathBuf>,
     /// Another allocator: a library that is preloaded under the worker on the system's malloc
     #[arg(long, value_name = "NAME=PATH", value_parser = preload)]
     pub preload: Vec<(String, PathBuf)>,
@@ -155,6 +162,15 @@ mod tests {
             &["--", "ls"],
         ] {
             assert!(parsed(&[&["--lock-share"], other].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn overviews_are_of_workloads() {
+        let args = parsed(&["--overview", "f", "--quick"]).unwrap();
+        assert_eq!(args.overview, Some(PathBuf::from("f")));
+        for other in [&["--list"][..], &["--lock-share"], &["--", "ls"]] {
+            assert!(parsed(&[&["--overview", "f"], other].concat()).is_err());
         }
     }
 

@@ -1,18 +1,22 @@
 //! Runs the workloads on all allocators, in turns.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use spanmalloc_rate::Listed;
 
-use crate::allocators::{self, SYSTEM};
+use crate::allocators::{self, OURS, SYSTEM};
 use crate::args::Args;
 use crate::build::Workspace;
 use crate::child::Children;
+use crate::date;
 use crate::failure::Failure;
+use crate::machine;
 use crate::measure::{Job, measure, replays, timeout};
 use crate::outputs::{Outputs, status};
+use crate::overview::{self, Made};
 use crate::progress;
 use crate::select::select;
 use crate::spent;
@@ -22,6 +26,10 @@ use crate::workers::{self, Worker};
 /// Runs all that the command line asks for, and shows it.
 pub fn bench(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
     let allocators = allocators::chosen(args)?;
+    if args.overview.is_some() && allocators.iter().all(|it| it.name != OURS) {
+        let sentence = format!("--overview: {OURS} is none of the allocators");
+        return Err(Failure::usage(sentence));
+    }
     let outputs = Outputs::create(args)?;
     let replays = replays(args)?;
     let workspace = workspace(args, children)?;
@@ -37,7 +45,8 @@ pub fn bench(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
         replays
     };
 
-    let how = how(args, &workers, &workspace, children)?;
+    let abouts = abouts(args, &workers, children)?;
+    let how = how(args, &workers, &abouts, &workspace);
     // Nobody to tell if standard output is closed.
     let _ = writeln!(io::stdout(), "{how}");
     let start = Instant::now();
@@ -45,6 +54,23 @@ pub fn bench(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
     let spent = spent::text(&rows, start.elapsed());
     let _ = write!(io::stdout(), "{}", table::of_workloads(&rows, &spent));
     outputs.write(&rows)?;
+    outputs.write_overview(|| {
+        let version = |(worker, about): (&Worker, &Option<String>)| {
+            let mut version = worker.allocator.origin(&workspace);
+            if let Some(about) = about {
+                version += &format!("; {about}");
+            }
+            (worker.allocator.name.clone(), version)
+        };
+        let made = Made {
+            date: date::today(),
+            machine: machine::text(),
+            reps: args.reps(),
+            versions: workers.iter().zip(&abouts).map(version).collect(),
+            arguments: env::args_os().skip(1).collect(),
+        };
+        overview::text(&rows, &made)
+    })?;
     Ok(status(
         &rows,
         workers.iter().map(|it| it.allocator.name.as_str()),
@@ -121,18 +147,28 @@ pub fn chosen(
     )))
 }
 
+/// What each worker says about its allocator.
+pub fn abouts(
+    args: &Args,
+    workers: &[Worker],
+    children: &Children,
+) -> Result<Vec<Option<String>>, Failure> {
+    let timeout = timeout(args);
+    let about = |worker: &Worker| worker.about(timeout, children);
+    workers.iter().map(about).collect()
+}
+
 /// Where each allocator comes from, a line each.
 pub fn how(
     args: &Args,
     workers: &[Worker],
+    abouts: &[Option<String>],
     workspace: &Workspace,
-    children: &Children,
-) -> Result<String, Failure> {
-    let timeout = timeout(args);
+) -> String {
     let mut lines = Vec::new();
-    for worker in workers {
+    for (worker, about) in workers.iter().zip(abouts) {
         let mut how = worker.allocator.how(workspace);
-        if let Some(about) = worker.about(timeout, children)? {
+        if let Some(about) = about {
             how += &format!("; {about}");
         }
         if worker.program.is_err() {
@@ -144,5 +180,5 @@ pub fn how(
     if args.workers.is_none() {
         text += &format!("Built by {}.\n", Workspace::command());
     }
-    Ok(text)
+    text
 }

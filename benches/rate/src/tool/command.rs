@@ -16,7 +16,7 @@ use crate::child::{Children, Outcome, Output};
 use crate::failure::{Failure, complain, reason};
 use crate::outputs::{Outputs, status};
 use crate::progress;
-use crate::rows::Row;
+use crate::rows::{Row, Timing};
 use crate::table;
 use crate::workers::{under, understood};
 
@@ -32,14 +32,8 @@ pub fn time(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
         if let Err(error) = &library {
             complain(&format!("{} is {error}", allocator.name));
         }
-        rows.push(Row {
-            workload: workload.clone(),
-            allocator: allocator.name.clone(),
-            threads: None,
-            runs: Vec::new(),
-            cpu: Duration::ZERO,
-            failure: library.as_ref().err().cloned(),
-        });
+        let failure = library.as_ref().err().cloned();
+        rows.push(row(&workload, allocator, failure));
         libraries.push(library.unwrap_or_default());
     }
 
@@ -68,6 +62,19 @@ pub fn time(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
     let _ = write!(io::stdout(), "{workload}\n\n{}", table::of_command(&rows));
     outputs.write(&rows)?;
     Ok(status(&rows, allocators.iter().map(|it| it.name.as_str())))
+}
+
+/// The row of an allocator, before any run.
+fn row(workload: &str, allocator: &Allocator, failure: Option<String>) -> Row {
+    Row {
+        workload: workload.to_owned(),
+        allocator: allocator.name.clone(),
+        threads: None,
+        runs: Vec::new(),
+        timing: Timing::Median,
+        cpu: Duration::ZERO,
+        failure,
+    }
 }
 
 /// The command on one line.
@@ -153,5 +160,32 @@ fn answer(workload: &str, outcome: &Outcome) -> Answer {
             .map(|(name, value)| (name.to_owned(), value as f64))
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::Clock;
+
+    #[test]
+    fn the_time_of_a_command_is_a_median() {
+        let outcome = |millis| Outcome {
+            status: std::process::ExitStatus::default(),
+            timed_out: false,
+            wall: Duration::from_millis(1),
+            user: Duration::from_millis(millis),
+            system: Duration::ZERO,
+            peak_rss_bytes: 1,
+        };
+        let system = Allocator {
+            name: allocators::SYSTEM.to_owned(),
+            source: Source::Ready(PathBuf::new()),
+        };
+        let mut row = row("ls", &system, None);
+        row.runs = [5, 9, 2].map(|it| answer("ls", &outcome(it))).to_vec();
+        assert_eq!(Clock::of(std::slice::from_ref(&row)), Clock::CpuTime);
+        assert_eq!(Clock::CpuTime.time(&row), Some(5e6));
+        assert_eq!(row.more()["user_ns"], 5e6);
     }
 }

@@ -55,14 +55,14 @@ pub fn table(rows: &[Row]) -> String {
 fn heading(clock: Clock) -> &'static str {
     match clock {
         Clock::Cycles => {
-            "Cycles per operation of all threads together, user and kernel, by the number of threads. \
-             What scales well has the\nsame figure everywhere. A thread that sleeps takes none. The \
-             allocators are without clocks in their locks."
+            "Cycles per operation of all threads together, user and kernel, by the number of threads: those \
+             of the least run. What scales\nwell has the same figure everywhere. A thread that sleeps \
+             takes none. The allocators are without clocks in their locks."
         }
         Clock::CpuTime => {
             "CPU time per operation of all threads together, user and system, in ns, by the number of \
-             threads. What scales well\nhas the same figure everywhere. A thread that sleeps takes \
-             none. The allocators are without clocks in their locks."
+             threads: that of the least run. What\nscales well has the same figure everywhere. A thread \
+             that sleeps takes none. The allocators are without clocks in their locks."
         }
     }
 }

@@ -27,9 +27,10 @@ pub fn ratio(value: f64, base: f64) -> Option<f64> {
     (base > 0.0).then(|| value / base)
 }
 
-/// The least value; `None` of no values.
-pub fn least(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    values.into_iter().min_by(f64::total_cmp)
+/// That which has the least value, the first of equals; `None` of nothing.
+pub fn least_by<T>(all: impl IntoIterator<Item = T>, value: impl Fn(&T) -> f64) -> Option<T> {
+    let order = |one: &T, other: &T| value(one).total_cmp(&value(other));
+    all.into_iter().min_by(order)
 }
 
 /// `None` of no values; those that are not above zero don't count, as they have no logarithm.
@@ -69,8 +70,9 @@ mod tests {
 
     #[test]
     fn the_least_is_found() {
-        assert_eq!(least([]), None);
-        assert_eq!(least([2.0, 1.0, 3.0]), Some(1.0));
+        assert_eq!(least_by([0.0; 0], |it| *it), None);
+        let all = [("a", 2.0), ("b", 1.0), ("c", 1.0), ("d", 3.0)];
+        assert_eq!(least_by(all, |it| it.1), Some(("b", 1.0)));
     }
 
     #[test]

@@ -10,6 +10,10 @@ use serde_json::Value;
 use crate::rows::{Clock, Row};
 
 /// A row; what was not measured is null.
+///
+/// Cycles, instructions and CPU time are those of the run that took the least time, as other work on the
+/// machine only adds to it; what is in bytes or under `more` is a median of all runs, and `spread` is of
+/// the time of all of them. Of a command the time is a median too.
 #[derive(Serialize)]
 struct Record<'a> {
     workload: &'a str,
@@ -39,10 +43,10 @@ fn record(row: &Row, clock: Clock) -> Record<'_> {
         workload: &row.workload,
         allocator: &row.allocator,
         threads: row.threads,
-        cycles_per_op: row.per_operation(|run| run.user_cycles),
-        instructions_per_op: row.per_operation(|run| run.user_instructions),
-        kernel_cycles_per_op: row.per_operation(|run| run.kernel_cycles),
-        cpu_ns_per_op: Clock::CpuTime.time(row),
+        cycles_per_op: row.per_operation(clock, |run| run.user_cycles),
+        instructions_per_op: row.per_operation(clock, |run| run.user_instructions),
+        kernel_cycles_per_op: row.per_operation(clock, |run| run.kernel_cycles),
+        cpu_ns_per_op: row.per_operation(clock, |run| Some(run.user_ns + run.system_ns)),
         peak_rss_bytes: row.peak_rss_bytes().map(|bytes| bytes.round() as u64),
         reps: if row.is_measured() { row.runs.len() } else { 0 },
         spread: clock.spread(row),
@@ -83,8 +87,8 @@ mod tests {
             "cpu_ns_per_op": 10.0,
             "peak_rss_bytes": 8388608,
             "reps": 3,
-            "spread": 0.2,
-            "more": {"p99_ns": 90.0},
+            "spread": 0.4,
+            "more": {"p99_ns": 115.0},
         });
         assert_eq!(value, expected);
     }

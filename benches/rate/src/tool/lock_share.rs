@@ -9,7 +9,7 @@ use spanmalloc_rate::Listed;
 
 use crate::allocators::{self, Allocator};
 use crate::args::Args;
-use crate::bench::{chosen, how, workspace};
+use crate::bench::{abouts, chosen, how, workspace};
 use crate::build::Workspace;
 use crate::child::Children;
 use crate::curves;
@@ -35,9 +35,11 @@ pub fn run(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
         [] => Vec::new(),
         _ => ready(allocators, args, &workspace, children)?,
     };
-    say(&how(args, &with_clocks, &workspace, children)?);
-    if !workers.is_empty() {
-        say(&how(args, &workers, &workspace, children)?);
+    for workers in [&with_clocks, &workers] {
+        if !workers.is_empty() {
+            let abouts = abouts(args, workers, children)?;
+            say(&how(args, workers, &abouts, &workspace));
+        }
     }
 
     let start = Instant::now();
@@ -115,7 +117,7 @@ enum Record<'a> {
     },
 }
 
-/// What is told of any row.
+/// What is told of any row: the times of the run that took the least, and the median of memory.
 #[derive(Serialize)]
 struct Costs<'a> {
     workload: &'a str,
@@ -158,7 +160,7 @@ fn costs(row: &Row, clock: Clock) -> Costs<'_> {
         threads: row.threads,
         cycles_per_op: Clock::Cycles.time(row),
         cpu_ns_per_op: Clock::CpuTime.time(row),
-        wall_ns_per_op: row.per_operation(|run| Some(run.wall_ns)),
+        wall_ns_per_op: row.per_operation(clock, |run| Some(run.wall_ns)),
         peak_rss_bytes: row.peak_rss_bytes(),
         reps: if row.is_measured() { row.runs.len() } else { 0 },
         spread: clock.spread(row),

@@ -2,7 +2,8 @@
 //!
 //! The tool builds one worker for each allocator with cargo, runs the workloads of the workers in
 //! turns (first run: all allocators, second run: all allocators), each run in a process of its own,
-//! and shows medians. Or it times a whole program, with the allocators preloaded.
+//! and shows the least times and the medians of memory. Or it times a whole program, with the
+//! allocators preloaded.
 //!
 //! It allocates from the system's malloc itself, and does nothing while a worker runs.
 
@@ -13,18 +14,22 @@ mod allocators;
 mod args;
 mod bench;
 mod build;
+mod canvas;
 mod chart;
 mod child;
 mod command;
 mod curves;
+mod date;
 mod failure;
 mod figures;
 mod json;
 mod lock_share;
 mod locks;
+mod machine;
 mod measure;
 mod more;
 mod outputs;
+mod overview;
 mod progress;
 mod rows;
 mod select;

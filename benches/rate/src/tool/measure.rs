@@ -11,7 +11,7 @@ use crate::args::Args;
 use crate::child::Children;
 use crate::failure::{Failure, complain};
 use crate::progress;
-use crate::rows::Row;
+use crate::rows::{Row, Timing};
 use crate::workers::Worker;
 
 /// What a run of a workload may take.
@@ -118,6 +118,7 @@ fn measure_one(
         allocator: worker.allocator.name.clone(),
         threads: job.threads,
         runs: Vec::new(),
+        timing: Timing::Least,
         cpu: Duration::ZERO,
         failure: None,
     };

@@ -1,6 +1,7 @@
 //! What the command line asks for beside the table, and the exit status.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,24 +18,25 @@ use crate::rows::Row;
 pub struct Outputs {
     json: Option<(PathBuf, File)>,
     svg: Option<PathBuf>,
+    overview: Option<(PathBuf, File)>,
 }
 
 impl Outputs {
     /// Creates them, before anything is measured: what can't be written is known early.
     pub fn create(args: &Args) -> Result<Self, Failure> {
-        let json = match &args.json {
-            None => None,
-            Some(path) => {
-                let file = File::create(path).map_err(|error| Failure::of_file(path, &error))?;
-                Some((path.clone(), file))
-            }
+        let created = |path: &PathBuf| match File::create(path) {
+            Ok(file) => Ok((path.clone(), file)),
+            Err(error) => Err(Failure::of_file(path, &error)),
         };
+        let json = args.json.as_ref().map(created).transpose()?;
+        let overview = args.overview.as_ref().map(created).transpose()?;
         if let Some(directory) = &args.svg {
             fs::create_dir_all(directory).map_err(|error| Failure::of_file(directory, &error))?;
         }
         Ok(Self {
             json,
             svg: args.svg.clone(),
+            overview,
         })
     }
 
@@ -43,6 +45,18 @@ impl Outputs {
         match &self.json {
             Some((path, file)) => {
                 json::write_records(file, records).map_err(|error| Failure::of_file(path, &error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What is told of a whole bench, if anybody asked for it.
+    pub fn write_overview(&self, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        match &self.overview {
+            Some((path, file)) => {
+                let mut file: &File = file;
+                let written = file.write_all(text().as_bytes());
+                written.map_err(|error| Failure::of_file(path, &error))
             }
             None => Ok(()),
         }

@@ -6,7 +6,16 @@ use std::time::Duration;
 use spanmalloc_rate::Answer;
 
 use crate::allocators::OURS;
-use crate::figures::{geometric_mean, least, median, ratio, spread};
+use crate::figures::{geometric_mean, least_by, median, ratio, spread};
+
+/// Which of its runs tells the time of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// The run that took the least time: what else the machine does can only add to it.
+    Least,
+    /// The median of all runs, for programs that need not do the same each time.
+    Median,
+}
 
 /// One workload on one allocator.
 #[derive(Clone, Debug)]
@@ -16,6 +25,7 @@ pub struct Row {
     /// `None` where nobody knows.
     pub threads: Option<usize>,
     pub runs: Vec<Answer>,
+    pub timing: Timing,
     /// Of the processes of all runs.
     pub cpu: Duration,
     /// Why there is nothing to show, in a few words.
@@ -37,11 +47,24 @@ impl Row {
         values.filter(|_| self.is_measured())
     }
 
-    /// The median of something that is counted, per operation.
-    pub fn per_operation(&self, count: impl Fn(&Answer) -> Option<u64>) -> Option<f64> {
-        median(self.values(|run| ratio(count(run)? as f64, run.operations as f64))?)
+    /// Something that is a part of the time, per operation: that of the run that took the least by
+    /// this clock, or the median of all.
+    pub fn per_operation(
+        &self,
+        clock: Clock,
+        count: impl Fn(&Answer) -> Option<u64>,
+    ) -> Option<f64> {
+        let values = self.values(|run| ratio(count(run)? as f64, run.operations as f64))?;
+        match self.timing {
+            Timing::Median => median(values),
+            Timing::Least => {
+                let times = self.values(|run| clock.time_of_run(run))?;
+                Some(least_by(times.into_iter().zip(values), |it| it.0)?.1)
+            }
+        }
     }
 
+    /// The median of all runs.
     pub fn peak_rss_bytes(&self) -> Option<f64> {
         median(self.values(|run| Some(run.peak_rss_bytes as f64))?)
     }
@@ -74,7 +97,7 @@ impl Clock {
     /// Cycles if all that was measured has them.
     pub fn of(rows: &[Row]) -> Self {
         let mut measured = rows.iter().filter(|row| row.is_measured()).peekable();
-        let counted = |row: &Row| row.per_operation(|run| Self::Cycles.count(run)).is_some();
+        let counted = |row: &Row| row.values(|run| Self::Cycles.time_of_run(run)).is_some();
         if measured.peek().is_some() && measured.all(counted) {
             Self::Cycles
         } else {
@@ -82,7 +105,7 @@ impl Clock {
         }
     }
 
-    /// User and kernel together.
+    /// User and kernel together, of one run.
     fn count(self, run: &Answer) -> Option<u64> {
         match self {
             Self::Cycles => Some(run.user_cycles? + run.kernel_cycles?),
@@ -92,19 +115,32 @@ impl Clock {
 
     /// User and kernel together, per operation.
     pub fn time(self, row: &Row) -> Option<f64> {
-        row.per_operation(|run| self.count(run))
+        row.per_operation(self, |run| self.count(run))
     }
 
-    /// Of the time per operation.
+    /// As [`Self::time`], of one run.
+    fn time_of_run(self, run: &Answer) -> Option<f64> {
+        ratio(self.count(run)? as f64, run.operations as f64)
+    }
+
+    /// Of the time per operation, over all runs.
     pub fn spread(self, row: &Row) -> Option<f64> {
-        let time = |run: &Answer| ratio(self.count(run)? as f64, run.operations as f64);
-        spread(&row.values(time)?)
+        spread(&row.values(|run| self.time_of_run(run))?)
     }
 
+    /// The unit of an operation's time.
     pub fn unit(self) -> &'static str {
         match self {
             Self::Cycles => "cycles",
             Self::CpuTime => "ns",
+        }
+    }
+
+    /// What is counted, and in which unit.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Cycles => "cycles, user and kernel",
+            Self::CpuTime => "ns of CPU time, user and system",
         }
     }
 }
@@ -131,24 +167,57 @@ pub fn workloads(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     rows.chunk_by(|one, next| one.workload == next.workload)
 }
 
-/// A row to the best of others: the one with the least time, and the one with the least memory.
-pub fn to_best<'a>(row: &Row, others: impl Iterator<Item = &'a Row>, clock: Clock) -> Ratios {
-    let others: Vec<&Row> = others.collect();
-    let to_least = |of: &dyn Fn(&Row) -> Option<f64>| {
-        let above_zero = |value: &f64| *value > 0.0;
-        let least = least(others.iter().filter_map(|row| of(row)).filter(above_zero))?;
-        ratio(of(row)?, least)
-    };
-    Ratios {
-        time: to_least(&|row| clock.time(row)),
-        rss: to_least(&Row::peak_rss_bytes),
+/// The best of others for a row, with the ratio to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Best<'a> {
+    pub name: &'a str,
+    pub ratio: f64,
+}
+
+/// That with the least time, and that with the least memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bests<'a> {
+    pub time: Option<Best<'a>>,
+    pub rss: Option<Best<'a>>,
+}
+
+impl Bests<'_> {
+    pub fn ratios(&self) -> Ratios {
+        Ratios {
+            time: self.time.map(|best| best.ratio),
+            rss: self.rss.map(|best| best.ratio),
+        }
     }
 }
 
-/// A row to the best peers of its workload. All allocators but ours are peers.
-pub fn to_best_peer(row: &Row, workload: &[Row], clock: Clock) -> Ratios {
-    to_best(row, workload.iter().filter(|row| !row.is_ours()), clock)
+fn bests<'a>(row: &Row, others: impl Iterator<Item = &'a Row>, clock: Clock) -> Bests<'a> {
+    let others: Vec<&Row> = others.collect();
+    let best = |of: &dyn Fn(&Row) -> Option<f64>| {
+        let values = others.iter().filter_map(|row| Some((*row, of(row)?)));
+        let (best, least) = least_by(values.filter(|it| it.1 > 0.0), |it| it.1)?;
+        Some(Best {
+            name: &best.allocator,
+            ratio: ratio(of(row)?, least)?,
+        })
+    };
+    Bests {
+        time: best(&|row| clock.time(row)),
+        rss: best(&Row::peak_rss_bytes),
+    }
 }
+
+/// The best peers of a row in its workload. All allocators but ours are peers.
+pub fn best_peers<'a>(row: &Row, workload: &'a [Row], clock: Clock) -> Bests<'a> {
+    bests(row, workload.iter().filter(|row| !row.is_ours()), clock)
+}
+
+/// A row to the best peers of its workload.
+pub fn to_best_peer(row: &Row, workload: &[Row], clock: Clock) -> Ratios {
+    best_peers(row, workload, clock).ratios()
+}
+
+/// The name of the mean of ours to the best peer of each workload.
+pub const BEST_PEER: &str = "the best peer";
 
 /// A geometric mean over the workloads that were measured on both sides.
 #[derive(Clone, Debug)]
@@ -185,11 +254,8 @@ pub fn means(rows: &[Row], clock: Clock) -> Vec<Mean> {
         workloads(rows)
             .filter_map(|workload| {
                 let ours = workload.iter().find(|row| row.is_ours())?;
-                Some(to_best(
-                    ours,
-                    workload.iter().filter(|row| is_other(row)),
-                    clock,
-                ))
+                let others = workload.iter().filter(|row| is_other(row));
+                Some(bests(ours, others, clock).ratios())
             })
             .collect()
     };
@@ -199,7 +265,7 @@ pub fn means(rows: &[Row], clock: Clock) -> Vec<Mean> {
         .map(|name| mean(name, &ours_to(&|row| row.allocator == name)))
         .collect();
     if !means.is_empty() {
-        means.push(mean("the best peer", &ours_to(&|row| !row.is_ours())));
+        means.push(mean(BEST_PEER, &ours_to(&|row| !row.is_ours())));
     }
     means.retain(|mean| mean.workloads > 0);
     means
@@ -249,6 +315,7 @@ pub mod example {
             allocator: allocator.to_owned(),
             threads: Some(2),
             runs: runs.to_vec(),
+            timing: Timing::Least,
             cpu: Duration::ZERO,
             failure: None,
         }
@@ -268,7 +335,7 @@ pub mod example {
             row(
                 "a",
                 "system",
-                &[run(90, 8 << 20), run(100, 8 << 20), run(80, 8 << 20)],
+                &[run(115, 4 << 20), run(90, 16 << 20), run(140, 8 << 20)],
             ),
             failed("a", "other"),
             row("b", OURS, &[run(40, 4 << 20)]),
@@ -286,18 +353,39 @@ mod tests {
     const CPU: Clock = Clock::CpuTime;
 
     #[test]
-    fn rows_have_medians_per_operation() {
+    fn time_is_of_the_least_run_and_the_rest_are_medians() {
         let rows = rows();
         assert_eq!(CPU.time(&rows[1]), Some(10.0));
-        assert_eq!(CPU.spread(&rows[1]), Some(0.2));
-        assert_eq!(
-            rows[1].per_operation(|run| run.user_instructions),
-            Some(36.0)
-        );
-        assert_eq!(rows[1].more()["p99_ns"], 90.0);
+        let part = |count: fn(&Answer) -> Option<u64>| rows[1].per_operation(CPU, count);
+        assert_eq!(part(|run| Some(run.user_ns)), Some(9.0));
+        assert_eq!(part(|run| run.user_instructions), Some(36.0));
+        assert_eq!(CPU.spread(&rows[1]), Some(0.4));
+        assert_eq!(rows[1].peak_rss_bytes(), Some(f64::from(8 << 20)));
+        assert_eq!(rows[1].more()["p99_ns"], 115.0);
         assert_eq!(CPU.time(&rows[2]), None);
         assert_eq!(rows[2].peak_rss_bytes(), None);
         assert!(rows[2].more().is_empty());
+    }
+
+    #[test]
+    fn all_parts_of_the_time_are_of_one_run() {
+        let (mut one, mut other) = (run(100, 1), run(50, 1));
+        (one.system_ns, other.system_ns) = (0, 90);
+        let row = row("w", OURS, &[other, one]);
+        let part = |count: fn(&Answer) -> Option<u64>| row.per_operation(CPU, count);
+        assert_eq!(CPU.time(&row), Some(10.0));
+        assert_eq!(part(|run| Some(run.user_ns)), Some(10.0));
+        assert_eq!(part(|run| Some(run.system_ns)), Some(0.0));
+    }
+
+    #[test]
+    fn of_a_program_the_time_is_a_median() {
+        let row = Row {
+            timing: Timing::Median,
+            ..rows().remove(1)
+        };
+        assert_eq!(CPU.time(&row), Some(12.5));
+        assert_eq!(CPU.spread(&row), Some(0.4));
     }
 
     #[test]
@@ -323,6 +411,9 @@ mod tests {
         assert_eq!(ratios(&rows[2], 0), Ratios::default());
         assert_eq!(ratios(&rows[3], 1).time, Some(0.5));
         assert_eq!(ratios(&rows[3], 1).rss, Some(4.0));
+        let best = best_peers(&rows[3], workload(1), CPU);
+        assert_eq!(best.time.unwrap().name, "system");
+        assert_eq!(best.rss.unwrap().name, "other");
     }
 
     #[test]

@@ -10,9 +10,10 @@ use crate::rows::{Clock, Mean, Ratios, Row, means, to_best_peer, workloads};
 /// cost, and the means.
 pub fn of_workloads(rows: &[Row], spent: &str) -> String {
     let clock = Clock::of(rows);
-    let instructions = rows
-        .iter()
-        .any(|row| row.per_operation(|run| run.user_instructions).is_some());
+    let instructions = rows.iter().any(|row| {
+        row.per_operation(clock, |run| run.user_instructions)
+            .is_some()
+    });
     let mut lines = vec![heads(clock, instructions)];
     for workload in workloads(rows) {
         for (index, row) in workload.iter().enumerate() {
@@ -46,13 +47,15 @@ pub fn of_workloads(rows: &[Row], spent: &str) -> String {
 fn heading(clock: Clock) -> &'static str {
     match clock {
         Clock::Cycles => {
-            "Medians of all runs. Cycles, instructions and CPU time are per operation; time is user \
-             and kernel cycles together. Ratios\nare to the best peer: all allocators but spanmalloc \
+            "Time is that of the run that took the least, as other work on the machine only adds to it; \
+             all else are medians of the runs.\nCycles and instructions are per operation; time is user \
+             and kernel cycles together. Ratios are to the best peer: all\nallocators but spanmalloc \
              are peers."
         }
         Clock::CpuTime => {
-            "Medians of all runs, per operation. Time is CPU time, user and system together: the \
-             kernel does not permit to count cycles,\nor the machine can't. Ratios are to the best \
+            "Time is that of the run that took the least, as other work on the machine only adds to it; \
+             all else are medians of the runs.\nIt is CPU time per operation, user and system together: \
+             the kernel does not permit to count cycles, or the machine can't.\nRatios are to the best \
              peer: all allocators but spanmalloc are peers."
         }
     }
@@ -72,16 +75,18 @@ fn heads(clock: Clock, instructions: bool) -> Vec<String> {
 
 fn costs(row: &Row, clock: Clock, instructions: bool) -> Vec<String> {
     let user = match clock {
-        Clock::Cycles => row.per_operation(|run| run.user_cycles),
-        Clock::CpuTime => row.per_operation(|run| Some(run.user_ns)),
+        Clock::Cycles => row.per_operation(clock, |run| run.user_cycles),
+        Clock::CpuTime => row.per_operation(clock, |run| Some(run.user_ns)),
     };
     let kernel = match clock {
-        Clock::Cycles => row.per_operation(|run| run.kernel_cycles),
-        Clock::CpuTime => row.per_operation(|run| Some(run.system_ns)),
+        Clock::Cycles => row.per_operation(clock, |run| run.kernel_cycles),
+        Clock::CpuTime => row.per_operation(clock, |run| Some(run.system_ns)),
     };
     let mut costs = vec![number(user)];
     if instructions || clock == Clock::Cycles {
-        costs.push(number(row.per_operation(|run| run.user_instructions)));
+        costs.push(number(
+            row.per_operation(clock, |run| run.user_instructions),
+        ));
     }
     costs.push(number(kernel));
     costs.push(mebibytes(row.peak_rss_bytes()));
@@ -235,7 +240,8 @@ mod tests {
         assert!(text.contains("kernel does not permit"));
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let lines: Vec<String> = text.lines().map(words).collect();
-        let of_system = "system 9.00 36.0 1.00 8.0 MiB 1.00 1.00 20 %".to_owned();
+        assert!(text.contains("Time is that of the run that took the least"));
+        let of_system = "system 9.00 36.0 1.00 8.0 MiB 1.00 1.00 40 %".to_owned();
         assert!(lines.contains(&of_system), "{text}");
         assert!(text.contains("crashed: signal 6 (SIGABRT)"));
         assert_eq!(lines.last().unwrap(), "the best peer 1.00 1.41 2");
@@ -244,16 +250,20 @@ mod tests {
     #[test]
     fn a_command_is_compared_with_the_first_allocator() {
         let rows = [
-            row("ls", "system", &[run(1_999_990, 1 << 20)]),
+            row(
+                "ls",
+                "system",
+                &[1, 4, 2].map(|ms| run(1_000_000 * ms - 10, 1 << 20)),
+            ),
             row("ls", "spanmalloc", &[run(999_990, 3 << 20)]),
             failed("ls", "other"),
         ];
         let text = of_command(&rows);
-        assert!(text.contains("to system"));
+        assert!(text.contains("to system") && text.contains("median"));
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         let lines: Vec<String> = text.lines().map(words).collect();
         assert!(
-            lines.contains(&"user + system system 2.00 ms 1.00 -".to_owned()),
+            lines.contains(&"user + system system 2.00 ms 1.00 150 %".to_owned()),
             "{text}"
         );
         assert!(

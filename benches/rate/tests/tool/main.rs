@@ -5,6 +5,7 @@
 #![cfg(not(miri))] // Starts processes.
 
 mod modes;
+mod reports;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
