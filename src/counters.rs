@@ -142,6 +142,25 @@ pub(crate) struct PageObjects {
     pub(crate) freed_bytes: u64,
 }
 
+impl PageObjects {
+    pub(crate) const NONE: Self = Self {
+        allocations: 0,
+        frees: 0,
+        allocated_bytes: 0,
+        freed_bytes: 0,
+    };
+
+    /// The sum of both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            allocations: self.allocations + other.allocations,
+            frees: self.frees + other.frees,
+            allocated_bytes: self.allocated_bytes + other.allocated_bytes,
+            freed_bytes: self.freed_bytes + other.freed_bytes,
+        }
+    }
+}
+
 impl Pages {
     fn tally(self, shared: &Shared) -> &Tally {
         match self {
@@ -171,6 +190,7 @@ impl Pages {
         calls::live_changed(new as i64 - old as i64);
     }
 
+    /// But for what the run caches have counted.
     pub(crate) fn all(self) -> PageObjects {
         PageObjects {
             allocations: sum(|shared| &self.tally(shared).allocations),

@@ -14,12 +14,13 @@
 
 use core::ptr::{self, NonNull};
 
-use crate::arena::{self, ARENA_BYTES, Arena, Place, place_of};
+use crate::arena::{self, ARENA_BYTES, Place, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::base::{PAGE_BYTES, pages_for};
-use crate::counters::Pages;
-use crate::mheap::{self, Run, run_cache, spans};
+use crate::counters::{Pages, calls};
+use crate::mheap::run_cache::{self, FreeRun};
+use crate::mheap::{self, Run, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
 use crate::sys;
@@ -50,14 +51,20 @@ fn fits_arena(size: usize, align: usize) -> bool {
 }
 
 fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
-    let record = spans::take_record()?;
+    let counts = align_pages == 1 && run_cache::is_cached(pages);
     let run = match align_pages {
-        1 => run_cache::take(pages),
-        _ => mheap::alloc_run(pages, align_pages),
+        1 if counts => match run_cache::take_large(pages)? {
+            FreeRun::Pages(run) => run,
+            FreeRun::Span(span) => return reuse(span, zeroed),
+        },
+        1 => run_cache::take(pages)?,
+        _ => mheap::alloc_run(pages, align_pages)?,
     };
-    let Some(run) = run else {
-        // SAFETY: records are valid at any time; this one is ours.
-        spans::put_record(unsafe { record.as_ref() });
+    let Some(record) = spans::take_record() else {
+        if counts {
+            Pages::Large.freed(pages as usize * PAGE_BYTES);
+        }
+        run_cache::put(run);
         return None;
     };
     let start = run.start();
@@ -71,8 +78,29 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
         record.as_ref()
     };
     run.arena.set_span(run.first, pages, Some(span));
-    Pages::Large.allocated(span.bytes());
+    allocated(span.bytes(), counts);
     Some(start)
+}
+
+/// Makes a span from a run cache a large object again.
+fn reuse(span: &'static MSpan, zeroed: bool) -> Option<NonNull<u8>> {
+    let start = NonNull::new(span.base())?;
+    if zeroed {
+        // SAFETY: the pages are ours, committed, and have that many bytes.
+        unsafe { start.write_bytes(0, span.bytes()) };
+    }
+    span.set_free(false);
+    allocated(span.bytes(), true);
+    Some(start)
+}
+
+/// Counts a large object, unless the run cache has done so.
+fn allocated(bytes: usize, counted: bool) {
+    if counted {
+        calls::live_changed(bytes as i64);
+    } else {
+        Pages::Large.allocated(bytes);
+    }
 }
 
 /// A mapping of its own; its memory is zero.
@@ -131,6 +159,7 @@ fn live_object(object: *mut u8) -> &'static MSpan {
         Place::Live(span) if span.class() != SizeClass::NONE => {
             fatal(Crime::WrongLayout, object.addr())
         }
+        Place::Live(span) if span.is_free() => fatal(Crime::FreeMemory, object.addr()),
         Place::Live(span) if span.base() != object => fatal(Crime::InteriorPointer, object.addr()),
         Place::Live(span) => span,
         Place::Free => fatal(Crime::FreeMemory, object.addr()),
@@ -143,8 +172,13 @@ pub(crate) fn free(object: *mut u8) {
     let span = live_object(object);
     let bytes = span.bytes();
     if !span.is_huge() {
-        Pages::Large.freed(bytes);
-        spans::free_span(span);
+        if run_cache::is_cached(span.pages()) {
+            calls::live_changed(-(bytes as i64));
+            run_cache::put_large(span);
+        } else {
+            Pages::Large.freed(bytes);
+            spans::free_span(span);
+        }
         return;
     }
     Pages::Huge.freed(bytes);
@@ -174,15 +208,10 @@ fn resize_in_place(object: *mut u8, size: usize) -> bool {
     }
     let old = span.pages();
     let new = pages_for(size);
-    let Some((arena, first)) = Arena::containing(object) else {
+    let Some(run) = Run::of(span) else {
         return false;
     };
-    let run = Run {
-        arena,
-        first,
-        count: old,
-        fresh: false,
-    };
+    let (arena, first) = (run.arena, run.first);
     match new {
         _ if new == old as usize => true,
         _ if new < old as usize => {

@@ -89,7 +89,8 @@ pub fn stats() -> Stats {
     let free_bytes = pages.free * PAGE_BYTES;
     let dirty_bytes = pages.dirty * PAGE_BYTES;
     let committed_bytes = pages.committed * PAGE_BYTES;
-    let (large, huge) = (Pages::Large.all(), Pages::Huge.all());
+    let large = Pages::Large.all().and(mheap::run_cache::large_objects());
+    let huge = Pages::Huge.all();
     let mut stats = Stats {
         live_objects: (large.allocations + huge.allocations)
             .saturating_sub(large.frees + huge.frees) as usize,

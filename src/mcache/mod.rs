@@ -268,7 +268,15 @@ impl MCache {
         }
         self.note_slow_call(class);
         let capacity = self.capacity_of(class);
-        if !self.grow(class, self.capacity_for(class, Slow::Flush)) {
+        let has_grown = self.grow(class, self.capacity_for(class, Slow::Flush));
+        if capacity == 0 {
+            // Another thread's object, most likely, whose neighbours on the cache line that one has:
+            // this thread gets none of them for its own use (cache-scratch of Hoard's authors).
+            self.flush_to_spans(class, &[object]);
+            self.counters.flushed[class.index()].add(1);
+            return;
+        }
+        if !has_grown {
             let left = self.capacity_of(class).min(capacity) / 2;
             self.flush_oldest(class, (capacity - left).max(1));
         }

@@ -27,6 +27,7 @@ use core::ptr::NonNull;
 
 use crate::arena::{ARENA_BYTES, Arena};
 use crate::base::PAGE_BYTES;
+use crate::mspan::MSpan;
 use crate::pages::{CHUNK_PAGES, MAX_ARENAS, RunIndex, Taken};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
@@ -44,6 +45,17 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The pages of a span; `None` if it is huge.
+    pub(crate) fn of(span: &MSpan) -> Option<Self> {
+        let (arena, first) = Arena::containing(span.base())?;
+        Some(Self {
+            arena,
+            first,
+            count: span.pages(),
+            fresh: false,
+        })
+    }
+
     /// First byte of the run.
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.arena.page_start(self.first)

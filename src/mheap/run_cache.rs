@@ -2,17 +2,23 @@
 //!
 //! A span or large object that goes away is often followed by one of as many pages. Each shard keeps
 //! a few runs for each page count, found again in constant time and without the heap's lock; this
-//! took large objects of 32 to 256 KiB from 3,590 to 679 instructions. What does not fit goes to
-//! the heap, where it coalesces.
+//! took large objects of 32 to 256 KiB from 3,590 to 679 instructions. The pages of a large object
+//! stay with its span, marked as free: the next large object of as many pages has nothing to fill in.
+//! What does not fit goes to the heap, where it coalesces.
 //!
-//! Invariant: `cached_pages` is the sum over the bins, at most [`CACHED_PAGES_MAX`].
+//! Invariants:
+//!
+//! 1. `cached_pages` is the sum over the bins, at most [`CACHED_PAGES_MAX`].
+//! 2. A span in a bin is marked as free, and the page table has it for all its pages.
 
 #![allow(unsafe_code)]
 
 use crossbeam_utils::CachePadded;
 
-use super::{Run, alloc_run, free_run};
-use crate::arena::Arena;
+use super::{Run, alloc_run, free_run, spans};
+use crate::base::PAGE_BYTES;
+use crate::counters::PageObjects;
+use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
 use crate::sync::Mutex;
@@ -30,29 +36,31 @@ const CACHED_PAGES_MAX: u32 = 512;
 #[derive(Clone, Copy)]
 struct Bin {
     len: u32,
-    runs: [RunId; RUNS_A_BIN],
+    runs: [Option<FreeRun>; RUNS_A_BIN],
 }
 
-/// Number of an arena and a page in it.
+/// A run that is free.
 #[derive(Clone, Copy)]
-struct RunId {
-    arena: Option<&'static Arena>,
-    first: u32,
+pub(crate) enum FreeRun {
+    /// Pages alone.
+    Pages(Run),
+    /// Pages with the span of the large object that they were.
+    Span(&'static MSpan),
 }
 
 struct Bins {
     cached_pages: u32,
+    /// Large objects that came by here.
+    large: PageObjects,
     bins: [Bin; RUN_PAGES_MAX],
 }
 
 const EMPTY: Bins = Bins {
     cached_pages: 0,
+    large: PageObjects::NONE,
     bins: [Bin {
         len: 0,
-        runs: [RunId {
-            arena: None,
-            first: 0,
-        }; RUNS_A_BIN],
+        runs: [None; RUNS_A_BIN],
     }; RUN_PAGES_MAX],
 };
 
@@ -64,23 +72,63 @@ static SHARDS: [CachePadded<Mutex<Bins>>; MAX_SHARDS] =
 pub(crate) fn take(count: u32) -> Option<Run> {
     debug_assert!(count > 0 && count < ARENA_PAGES);
     if count as usize <= RUN_PAGES_MAX {
-        let mut bins = SHARDS[shard_here()].lock();
-        if let Some(run) = bins.pop(count) {
+        let cached = SHARDS[shard_here()].lock().pop(count); // The guard ends here.
+        if let Some(run) = cached.and_then(FreeRun::into_pages) {
             return Some(run);
         }
     }
     alloc_run(count, 1)
 }
 
+/// As [`take`], for a large object of [`is_cached`] pages, which it counts.
+pub(crate) fn take_large(count: u32) -> Option<FreeRun> {
+    let shard = &SHARDS[shard_here()];
+    let mut bins = shard.lock();
+    bins.large.allocations += 1;
+    bins.large.allocated_bytes += u64::from(count) * PAGE_BYTES as u64;
+    if let Some(run) = bins.pop(count) {
+        return Some(run);
+    }
+    drop(bins);
+    let run = alloc_run(count, 1);
+    if run.is_none() {
+        let mut bins = shard.lock();
+        bins.large.allocations -= 1;
+        bins.large.allocated_bytes -= u64::from(count) * PAGE_BYTES as u64;
+    }
+    run.map(FreeRun::Pages)
+}
+
+/// Whether runs of as many pages are cached.
+pub(crate) fn is_cached(count: u32) -> bool {
+    count as usize <= RUN_PAGES_MAX
+}
+
 /// Gives a run back, to the cache or the heap.
 pub(crate) fn put(run: Run) {
-    if run.count as usize <= RUN_PAGES_MAX {
+    if is_cached(run.count) {
         let mut bins = SHARDS[shard_here()].lock();
-        if bins.push(run) {
+        if bins.push(run.count, FreeRun::Pages(run)) {
             return;
         }
     }
     free_run(run);
+}
+
+/// Gives the pages of a large object of [`is_cached`] pages back, and counts it.
+pub(crate) fn put_large(span: &'static MSpan) {
+    let count = span.pages();
+    let mut bins = SHARDS[shard_here()].lock();
+    bins.large.frees += 1;
+    bins.large.freed_bytes += u64::from(count) * PAGE_BYTES as u64;
+    span.set_free(true);
+    if bins.push(count, FreeRun::Span(span)) {
+        return;
+    }
+    drop(bins);
+    if let Some(run) = FreeRun::Span(span).into_pages() {
+        free_run(run);
+    }
 }
 
 /// Gives all cached runs to the heap.
@@ -90,7 +138,29 @@ pub(crate) fn drain() {
             loop {
                 let run = shard.lock().pop(count); // The guard ends here: the heap locks next.
                 let Some(run) = run else { break };
-                free_run(run);
+                if let Some(run) = run.into_pages() {
+                    free_run(run);
+                }
+            }
+        }
+    }
+}
+
+/// Large objects that came by here.
+pub(crate) fn large_objects() -> PageObjects {
+    let shards = SHARDS[..shard_count()].iter();
+    let each = shards.map(|shard| shard.lock().large);
+    each.fold(PageObjects::NONE, PageObjects::and)
+}
+
+impl FreeRun {
+    /// The pages alone. Without a lock of this floor or one above it.
+    fn into_pages(self) -> Option<Run> {
+        match self {
+            Self::Pages(run) => Some(run),
+            Self::Span(span) => {
+                span.set_free(false);
+                spans::into_run(span)
             }
         }
     }
@@ -105,36 +175,28 @@ pub(crate) fn cached_pages() -> usize {
 }
 
 impl Bins {
-    fn pop(&mut self, count: u32) -> Option<Run> {
+    fn pop(&mut self, count: u32) -> Option<FreeRun> {
         let bin = self.bins.get_mut(count as usize - 1)?;
         let last = bin.len.checked_sub(1)?;
-        let run = bin.runs.get(last as usize)?;
+        let run = bin.runs.get_mut(last as usize)?.take();
         bin.len = last;
         self.cached_pages -= count;
-        Some(Run {
-            arena: run.arena?,
-            first: run.first,
-            count,
-            fresh: false,
-        })
+        run
     }
 
-    fn push(&mut self, run: Run) -> bool {
-        let Some(bin) = self.bins.get_mut(run.count as usize - 1) else {
+    fn push(&mut self, count: u32, run: FreeRun) -> bool {
+        let Some(bin) = self.bins.get_mut(count as usize - 1) else {
             return false;
         };
         let Some(slot) = bin.runs.get_mut(bin.len as usize) else {
             return false;
         };
-        if self.cached_pages + run.count > CACHED_PAGES_MAX {
+        if self.cached_pages + count > CACHED_PAGES_MAX {
             return false;
         }
-        *slot = RunId {
-            arena: Some(run.arena),
-            first: run.first,
-        };
+        *slot = Some(run);
         bin.len += 1;
-        self.cached_pages += run.count;
+        self.cached_pages += count;
         true
     }
 }

@@ -8,7 +8,6 @@
 use core::ptr::NonNull;
 
 use super::{Run, run_cache};
-use crate::arena::Arena;
 use crate::base::size_class::SizeClass;
 use crate::mspan::{MSpan, TinyMasks};
 use crate::sync::Mutex;
@@ -80,18 +79,18 @@ pub(crate) fn free_span(span: &'static MSpan) {
     if let Some(masks) = span.masks() {
         put_masks(masks);
     }
-    let Some((arena, first)) = Arena::containing(span.base()) else {
-        return;
-    };
-    let run = Run {
-        arena,
-        first,
-        count: span.pages(),
-        fresh: false,
-    };
-    arena.set_span(first, run.count, None);
+    if let Some(run) = into_run(span) {
+        run_cache::put(run);
+    }
+}
+
+/// Gives the record of a span back, which nobody uses any more; its pages are the caller's. `None` if
+/// it is huge, and has none of the heap's.
+pub(super) fn into_run(span: &'static MSpan) -> Option<Run> {
+    let run = Run::of(span)?;
+    run.arena.set_span(run.first, run.count, None);
     put_record(span);
-    run_cache::put(run);
+    Some(run)
 }
 
 /// Masks that no span uses; a free one holds the address of the next in its first words.

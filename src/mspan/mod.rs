@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 use crate::base::PAGE_BYTES;
 use crate::base::fatal::Crime;
 use crate::base::size_class::{Geometry, SLOTS_MAX, SizeClass};
-use crate::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 
 /// Words of a bitmap with one bit a slot.
 pub(crate) const WORDS: usize = SLOTS_MAX / 64;
@@ -75,6 +75,9 @@ pub(crate) struct MSpan {
     home: Cell<u8>,
     /// Whether the object has a mapping of its own. **Fixed after init.**
     huge: Cell<bool>,
+    /// Whether the large object was freed: its pages wait in a run cache. **Written by who owns the
+    /// pages; atomic**, as a caller's crime reads it.
+    free: AtomicBool,
     /// **Under the home lock.**
     shared: UnsafeCell<Shared>,
     /// Live objects of each block, for spans of tiny blocks. **Fixed after init.** The masks are
@@ -233,6 +236,7 @@ impl MSpan {
                 class: Cell::new(class),
                 home: Cell::new(home),
                 huge: Cell::new(false),
+                free: AtomicBool::new(false),
                 shared: UnsafeCell::new(shared),
             });
         }
@@ -276,6 +280,16 @@ impl MSpan {
     /// knows the span.
     pub(crate) fn set_huge(&self) {
         self.huge.set(true);
+    }
+
+    /// Whether it was a large object, and is free.
+    pub(crate) fn is_free(&self) -> bool {
+        self.free.load(Relaxed)
+    }
+
+    /// Marks a large object as free, or as allocated again. Who owns its pages calls.
+    pub(crate) fn set_free(&self, free: bool) {
+        self.free.store(free, Relaxed);
     }
 
     /// Changes the place and length of a large object. Its owner calls.

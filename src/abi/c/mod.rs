@@ -170,6 +170,7 @@ fn release_slow(object: *mut u8) {
 fn live_span(object: *mut u8) -> Option<&'static MSpan> {
     match place_of(object.addr()) {
         Place::Live(span) if span.class().is_tiny() => fatal(Crime::WrongLayout, object.addr()),
+        Place::Live(span) if span.is_free() => fatal(Crime::FreeMemory, object.addr()),
         Place::Live(span) => Some(span),
         Place::Free => fatal(Crime::FreeMemory, object.addr()),
         Place::Foreign => None,
