@@ -133,6 +133,18 @@ pub(crate) fn take(
     taken
 }
 
+/// As [`take`], but leaves the rest of the last span to all threads.
+pub(crate) fn take_shared(
+    class: SizeClass,
+    wanted: usize,
+    take: impl FnMut(*mut u8, usize),
+) -> usize {
+    let private = PrivateSlots::new();
+    let taken = self::take(class, &private, wanted, take);
+    put_back(class, &private);
+    taken
+}
+
 /// Looks at the other shards for a partial span, without waiting for their locks.
 #[cold]
 fn take_elsewhere(

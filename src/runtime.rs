@@ -26,7 +26,6 @@ use spin::Once;
 
 use crate::base::size_class::SizeClass;
 use crate::mcache::{DETACHED, MCache, Magazines, budget};
-use crate::mspan::PrivateSlots;
 use crate::shards::shard_count;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -198,10 +197,8 @@ pub(crate) fn attached() -> usize {
 /// memory.
 #[cold]
 pub(crate) fn alloc_detached(class: SizeClass) -> *mut u8 {
-    let private = PrivateSlots::new();
     let mut object = ptr::null_mut();
-    mcentral::take(class.span_class(), &private, 1, |taken, _| object = taken);
-    mcentral::put_back(class.span_class(), &private);
+    mcentral::take_shared(class.span_class(), 1, |taken, _| object = taken);
     if object.is_null() {
         return object;
     }

@@ -50,6 +50,8 @@ const CAPACITY_AT_FIRST: usize = 8;
 /// Slow calls of a thread between two looks for magazines that have gone idle.
 const SLOW_CALLS_A_ROUND: u32 = 1024;
 
+/// Slow calls of a class in a round from which on a thread has a span of the class for its own.
+const BUSY_CALLS: u8 = 4;
 /// Slow calls of one kind in a row for which a magazine doubles while spans are sparse.
 const CALLS_A_DOUBLING: u8 = 3;
 
@@ -101,8 +103,8 @@ pub(crate) struct MCache {
     magazines: Magazines,
     /// Slots that each magazine may use: `limit` less slot 0.
     capacity: [Cell<u16>; MAGAZINES],
-    /// Which classes had a slow call in this round.
-    active: [Cell<bool>; MAGAZINES],
+    /// How many slow calls each class had in this round, as far as it can be counted.
+    calls_in_round: [Cell<u8>; MAGAZINES],
     /// Of each class, what its last slow calls were.
     last: [Cell<SlowCalls>; MAGAZINES],
     /// Slow calls of this round.
@@ -170,7 +172,7 @@ impl MCache {
         self.note_slow_call(class);
         let most = self.capacity_for(class, Slow::Refill);
         self.grow(class, most);
-        let wanted = (self.capacity_of(class) / 2).max(1);
+        let wanted = (self.capacity_of(class) / 2).max(least_refill(class));
         let filled = if class.is_tiny() {
             self.refill_tiny(class, wanted, most)
         } else {
@@ -203,7 +205,11 @@ impl MCache {
             if let Some(filled) = self.refill_from_depot(class, most) {
                 return filled;
             }
-            taken = mcentral::take(class, private, wanted, &mut put);
+            taken = if self.is_busy(class) {
+                mcentral::take(class, private, wanted, &mut put)
+            } else {
+                mcentral::take_shared(class, wanted, &mut put)
+            };
             self.counters.from_spans.add(taken);
         }
         if taken < wanted {
@@ -215,6 +221,13 @@ impl MCache {
             }
         }
         taken
+    }
+
+    /// Whether a class has a span of its own in this thread, or should have one. Others share theirs
+    /// with all threads, so that a thread that needs a few objects of many classes costs no memory.
+    fn is_busy(&self, class: SizeClass) -> bool {
+        self.current[class.index()].span().is_some()
+            || self.calls_in_round[class.index()].get() >= BUSY_CALLS
     }
 
     /// Fills the empty magazine from a batch of the depot; the number of objects.
@@ -368,7 +381,8 @@ impl MCache {
 
     /// Counts a slow call of `class`; after a round of them, gives back what was idle in it.
     fn note_slow_call(&self, class: SizeClass) {
-        self.active[class.index()].set(true);
+        let of_class = &self.calls_in_round[class.index()];
+        of_class.set(of_class.get().saturating_add(1));
         let calls = self.slow_calls.get() + 1;
         self.slow_calls.set(calls);
         if calls >= SLOW_CALLS_A_ROUND {
@@ -381,10 +395,11 @@ impl MCache {
     /// tiny classes share a current span, and go together.
     #[cold]
     fn give_back_idle(&self) {
-        let tiny_active = self.active[CLASSES..].iter().any(Cell::get);
+        let tiny_active = self.calls_in_round[CLASSES..].iter().any(|it| it.get() > 0);
         for index in 1..MAGAZINES {
             let class = SizeClass::new(index);
-            let active = self.active[index].replace(false) || (class.is_tiny() && tiny_active);
+            let calls = self.calls_in_round[index].take();
+            let active = calls > 0 || (class.is_tiny() && tiny_active);
             if !active && self.capacity_of(class) > 0 {
                 self.flush_class(class);
             }
@@ -490,6 +505,16 @@ fn capacity_at_first(class: SizeClass) -> usize {
         0
     };
     CAPACITY_AT_FIRST.max(objects).min(class.magazine_max())
+}
+
+/// Fewest objects that a refill asks for: so many that the next thread to take from the same span
+/// begins at another cache line. All slot sizes but 8 and 24 are multiples of 16.
+fn least_refill(class: SizeClass) -> usize {
+    if class.object_bytes().is_multiple_of(16) || class.is_tiny() {
+        1
+    } else {
+        64 / 8
+    }
 }
 
 /// A fresh batch record. `None` if the system has no memory.

@@ -29,8 +29,8 @@ use crate::sync::usage::LockUse;
 const RUN_PAGES_MAX: usize = 64;
 /// Runs kept of one length.
 const RUNS_A_BIN: usize = 16;
-/// Pages kept in a shard: 4 MiB. A bound on memory: these pages are backed and can't coalesce.
-const CACHED_PAGES_MAX: u32 = 512;
+/// Pages kept in a shard: 2 MiB. A bound on memory: these pages are backed and can't coalesce.
+const CACHED_PAGES_MAX: u32 = 256;
 
 /// Runs of one length, most recent last.
 #[derive(Clone, Copy)]

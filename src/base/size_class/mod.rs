@@ -113,9 +113,9 @@ const MAGAZINE_BYTES: usize = 16 << 10;
 /// Fewest objects of a full-grown magazine.
 const MAGAZINE_MIN: usize = 4;
 /// Span bytes aimed at.
-const SPAN_BYTES_GOAL: usize = 32 << 10;
+const SPAN_BYTES_GOAL: usize = 16 << 10;
 /// Fewest slots in a span: fewer would make every few allocations a visit to the page heap.
-const SLOTS_MIN: usize = 8;
+const SLOTS_MIN: usize = 4;
 /// Largest alignment that a slot can have: spans begin at a page.
 const ALIGN_MAX: usize = PAGE_BYTES;
 
