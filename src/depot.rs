@@ -149,8 +149,8 @@ const CAPACITY: [u32; MAGAZINES] = {
     while index < MAGAZINES {
         let class = SizeClass::new(index);
         let fit = (DEPOT_BYTES / (class.object_bytes() * (class.magazine_max() / 2))) as u32;
-        table[index] = if fit < 2 {
-            2
+        table[index] = if fit < 1 {
+            1
         } else if fit > DEPOT_BATCHES {
             DEPOT_BATCHES
         } else {

@@ -403,12 +403,17 @@ pub(crate) fn drain_depots() {
 
 /// The use of the locks of this floor: one for each class and CPU.
 #[cfg(feature = "lock-stats")]
-pub(crate) fn lock_use() -> LockUse {
-    let mut lock = LockUse::new("mcentral", true);
-    for class in (0..MAGAZINES).map(SizeClass::new) {
-        lock.add((0..shard_count()).map(|shard| shard_of(class, shard).lock.usage()));
+pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
+    for class in 0..MAGAZINES {
+        for (cpu, row) in SHARDS[..shard_count()].iter().enumerate() {
+            each(LockUse::of(
+                "mcentral",
+                class,
+                Some(cpu),
+                row[class].lock.usage(),
+            ));
+        }
     }
-    lock
 }
 
 /// For `fork`: all locks of this floor, in order.

@@ -91,10 +91,8 @@ impl Rest {
 
 /// The use of the lock of this floor.
 #[cfg(feature = "lock-stats")]
-pub(crate) fn lock_use() -> LockUse {
-    let mut lock = LockUse::new("records", false);
-    lock.add([RECORDS.usage()].into_iter());
-    lock
+pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
+    each(LockUse::of("records", 0, None, RECORDS.usage()));
 }
 
 /// For `fork`: the lock of this floor.

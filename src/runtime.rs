@@ -234,10 +234,8 @@ pub(crate) fn trim() -> usize {
 
 /// The use of the lock of this floor.
 #[cfg(feature = "lock-stats")]
-pub(crate) fn lock_use() -> LockUse {
-    let mut lock = LockUse::new("registry", false);
-    lock.add([REGISTRY.usage()].into_iter());
-    lock
+pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
+    each(LockUse::of("registry", 0, None, REGISTRY.usage()));
 }
 
 unsafe extern "C" fn before_fork() {

@@ -277,10 +277,8 @@ type HeapGuard = Guard<'static, Heap>;
 
 /// The use of the lock of this floor.
 #[cfg(feature = "lock-stats")]
-pub(crate) fn lock_use() -> LockUse {
-    let mut lock = LockUse::new("page heap", false);
-    lock.add([HEAP.usage()].into_iter());
-    lock
+pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
+    each(LockUse::of("page heap", 0, None, HEAP.usage()));
 }
 
 /// For `fork`: the heap's lock.

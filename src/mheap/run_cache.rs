@@ -203,10 +203,10 @@ impl Bins {
 
 /// The use of the locks of this floor.
 #[cfg(feature = "lock-stats")]
-pub(crate) fn lock_use() -> LockUse {
-    let mut lock = LockUse::new("run cache", true);
-    lock.add(SHARDS[..shard_count()].iter().map(|shard| shard.usage()));
-    lock
+pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
+    for (cpu, shard) in SHARDS[..shard_count()].iter().enumerate() {
+        each(LockUse::of("run cache", 0, Some(cpu), shard.usage()));
+    }
 }
 
 /// For `fork`: all locks of this file, in order.

@@ -138,11 +138,9 @@ struct AlignedMasks(TinyMasks);
 
 /// The use of the locks of this floor.
 #[cfg(feature = "lock-stats")]
-pub(crate) fn lock_use() -> LockUse {
-    let mut lock = LockUse::new("span records", false);
-    lock.add([RECORDS.usage()].into_iter());
-    lock.add([MASKS.usage()].into_iter());
-    lock
+pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
+    each(LockUse::of("span records", 0, None, RECORDS.usage()));
+    each(LockUse::of("span records", 1, None, MASKS.usage()));
 }
 
 /// For `fork`: the locks of this file, in order.

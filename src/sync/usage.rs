@@ -47,53 +47,37 @@ fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Relaxed) + count, Relaxed);
 }
 
-/// The use of all locks of one kind since the start of the process.
+/// The use of one lock since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockUse {
-    /// What the locks guard.
+    /// What locks of its kind guard.
     pub name: &'static str,
-    /// Whether there is one for each CPU (up to 32), so that more CPUs have more of them.
-    pub by_cpu: bool,
-    /// How often they were taken.
+    /// Which of its kind it is: that of a size class, say.
+    pub number: usize,
+    /// Of which CPU it is, if there is one for each CPU (up to 32), so that more CPUs have more of
+    /// them.
+    pub cpu: Option<usize>,
+    /// How often it was taken.
     pub acquisitions: u64,
     /// How often a thread had to wait.
     pub waits: u64,
-    /// Ticks ([`ticks`]) for which they were held.
+    /// Ticks ([`ticks`]) for which it was held.
     pub held: u64,
     /// Ticks for which threads waited.
     pub waited: u64,
-    /// Ticks for which the hottest lock was held, all CPUs' together if there is one for each.
-    pub hottest_held: u64,
-    /// Ticks for which that of its CPUs was held that was held longest.
-    pub hottest_cpu_held: u64,
 }
 
 impl LockUse {
-    pub(crate) fn new(name: &'static str, by_cpu: bool) -> Self {
+    pub(crate) fn of(name: &'static str, number: usize, cpu: Option<usize>, usage: &Usage) -> Self {
         Self {
             name,
-            by_cpu,
-            ..Self::default()
-        }
-    }
-
-    /// Adds a lock, given as those of all its CPUs.
-    pub(crate) fn add<'a>(&mut self, cpus: impl Iterator<Item = &'a Usage>) {
-        let mut all = 0;
-        let mut longest = 0;
-        for usage in cpus {
-            let held = usage.held.load(Relaxed);
-            self.acquisitions += usage.acquisitions.load(Relaxed);
-            self.waits += usage.waits.load(Relaxed);
-            self.waited += usage.waited.load(Relaxed);
-            all += held;
-            longest = longest.max(held);
-        }
-        self.held += all;
-        if all > self.hottest_held {
-            self.hottest_held = all;
-            self.hottest_cpu_held = longest;
+            number,
+            cpu,
+            acquisitions: usage.acquisitions.load(Relaxed),
+            waits: usage.waits.load(Relaxed),
+            held: usage.held.load(Relaxed),
+            waited: usage.waited.load(Relaxed),
         }
     }
 }
@@ -103,20 +87,20 @@ pub fn ticks() -> u64 {
     sys::ticks()
 }
 
-/// The use of each kind of lock since the start of the process, outermost first. Needs the feature
+/// The use of each lock since the start of the process, outermost first; those of one kind come one
+/// after the other, always in the same order. `each` is called without a lock. Needs the feature
 /// `lock-stats`, which makes every lock slower: for measurements only.
 ///
 /// ```
-/// let uses = spanmalloc::lock_uses();
-/// assert!(uses.iter().all(|lock| lock.hottest_held <= lock.held));
+/// let mut locks = 0;
+/// spanmalloc::lock_uses(|_| locks += 1);
+/// assert!(locks > 6);
 /// ```
-pub fn lock_uses() -> [LockUse; 6] {
-    [
-        crate::runtime::lock_use(),
-        crate::mcentral::lock_use(),
-        crate::mheap::spans::lock_use(),
-        crate::mheap::run_cache::lock_use(),
-        crate::mheap::lock_use(),
-        crate::meta::lock_use(),
-    ]
+pub fn lock_uses(mut each: impl FnMut(LockUse)) {
+    crate::runtime::lock_uses(&mut each);
+    crate::mcentral::lock_uses(&mut each);
+    crate::mheap::spans::lock_uses(&mut each);
+    crate::mheap::run_cache::lock_uses(&mut each);
+    crate::mheap::lock_uses(&mut each);
+    crate::meta::lock_uses(&mut each);
 }
