@@ -313,13 +313,14 @@ fn put_with(
         loop {
             let (freed, crime) = free(span, rest);
             rest = rest.get(freed..).unwrap_or_default();
-            // SAFETY: the home lock is held; `span` is in the home's set or checked out.
+            if crime.is_some() {
+                return (objects.len() - rest.len(), empty, crime);
+            }
+            // SAFETY: the home lock is held; an object of `span` was live until now, so it is in the
+            // home's set or checked out.
             if unsafe { spans.set.update(span, geometry) } {
                 // SAFETY: the span is in no set, and nobody else's: it is ours.
                 unsafe { span.shared() }.next = empty.replace(NonNull::from(span));
-            }
-            if crime.is_some() {
-                return (objects.len() - rest.len(), empty, crime);
             }
             let next = rest.first().map(|object| live_span(*object, span_class));
             match next {

@@ -305,12 +305,12 @@ fn free_into_the_middle_of_a_tiny_object_is_seen_by_trim() {
 #[test]
 fn free_behind_the_last_slot_of_a_span_is_seen_by_trim() {
     dies(INTERIOR, || {
-        // Spans of 48-byte slots have 32 bytes behind the last one: 682 slots in 32 KiB.
+        // Spans of 48-byte slots have 16 bytes behind the last one: 341 slots in 16 KiB.
         let first = (0..2000)
             .map(|_| alloc(48))
             .find(|object| object.addr() % 8192 == 0)
             .unwrap();
-        let behind = first.wrapping_add(682 * 48);
+        let behind = first.wrapping_add(341 * 48);
         tell(behind);
         free(behind, 48);
         trim();
