@@ -505,7 +505,7 @@ fn a_span_put_back_and_checked_out_elsewhere_survives_a_late_free() {
 /// Batches that the producer of the model makes, and its fresh records.
 const BATCHES: usize = 3;
 /// A class whose depot keeps two batches, so that the producer meets a full one too.
-const DEPOT_CLASS: SizeClass = SizeClass::new(67);
+const DEPOT_CLASS: SizeClass = SizeClass::new(51);
 
 fn object(number: usize) -> *mut u8 {
     ptr::without_provenance_mut(number)
