@@ -47,8 +47,9 @@ use magazine::{Magazine, Slot};
 
 /// Objects that a magazine may hold when its class comes into use.
 const CAPACITY_AT_FIRST: usize = 8;
-/// Slow calls of a thread between two looks for magazines that have gone idle.
-const SLOW_CALLS_A_ROUND: u32 = 1024;
+/// Slow calls of a thread between two looks at a class: whether it has gone idle. So a round, from one
+/// look at a class to the next one, has about 1,000.
+const SLOW_CALLS_A_LOOK: u32 = 14;
 
 /// Slow calls of a class in a round from which on a thread has a span of the class for its own.
 const BUSY_CALLS: u8 = 4;
@@ -107,7 +108,7 @@ pub(crate) struct MCache {
     calls_in_round: [Cell<u8>; MAGAZINES],
     /// Of each class, what its last slow calls were.
     last: [Cell<SlowCalls>; MAGAZINES],
-    /// Slow calls of this round.
+    /// Slow calls so far.
     slow_calls: Cell<u32>,
     /// A batch record for the next flush.
     spare: Cell<Option<BatchRef>>,
@@ -379,30 +380,26 @@ impl MCache {
         );
     }
 
-    /// Counts a slow call of `class`; after a round of them, gives back what was idle in it.
+    /// Counts a slow call of `class`, and now and then looks at another class: one at a time, so that
+    /// no call takes long.
     fn note_slow_call(&self, class: SizeClass) {
         let of_class = &self.calls_in_round[class.index()];
         of_class.set(of_class.get().saturating_add(1));
-        let calls = self.slow_calls.get() + 1;
+        let calls = self.slow_calls.get().wrapping_add(1);
         self.slow_calls.set(calls);
-        if calls >= SLOW_CALLS_A_ROUND {
-            self.slow_calls.set(0);
-            self.give_back_idle();
+        if calls.is_multiple_of(SLOW_CALLS_A_LOOK) {
+            let looks = (calls / SLOW_CALLS_A_LOOK) as usize;
+            let looked_at = SizeClass::new(1 + looks % (MAGAZINES - 1));
+            self.give_back_if_idle(looked_at);
         }
     }
 
-    /// Gives back the magazines and current spans of classes without a slow call in this round. The
-    /// tiny classes share a current span, and go together.
+    /// Ends a round of a class: gives back its magazine and current span if it had no slow call in it.
     #[cold]
-    fn give_back_idle(&self) {
-        let tiny_active = self.calls_in_round[CLASSES..].iter().any(|it| it.get() > 0);
-        for index in 1..MAGAZINES {
-            let class = SizeClass::new(index);
-            let calls = self.calls_in_round[index].take();
-            let active = calls > 0 || (class.is_tiny() && tiny_active);
-            if !active && self.capacity_of(class) > 0 {
-                self.flush_class(class);
-            }
+    fn give_back_if_idle(&self, class: SizeClass) {
+        let calls = self.calls_in_round[class.index()].take();
+        if calls == 0 && self.capacity_of(class) > 0 {
+            self.flush_class(class);
         }
     }
 
