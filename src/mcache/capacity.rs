@@ -1,0 +1,113 @@
+//! How many objects each magazine may hold, and how that is paid for.
+
+use super::{MCache, budget};
+use crate::base::size_class::{MAGAZINE_MAX, MAGAZINES, SizeClass};
+use crate::{mcentral, tiny};
+
+/// Objects that a magazine may hold when its class comes into use.
+const CAPACITY_AT_FIRST: usize = 8;
+/// Slow calls of one kind in a row for which a magazine doubles while spans are sparse.
+pub(super) const CALLS_A_DOUBLING: u8 = 3;
+
+/// What a slow call does. Zero bytes are valid.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Slow {
+    #[default]
+    Refill,
+    Flush,
+}
+
+/// The last slow calls of a class. Zero bytes are valid.
+#[derive(Clone, Copy, Default)]
+pub(super) struct SlowCalls {
+    kind: Slow,
+    /// How many of that kind came one after the other.
+    pub(super) in_a_row: u8,
+}
+
+impl SlowCalls {
+    fn and(self, kind: Slow) -> Self {
+        let before = if self.kind == kind { self.in_a_row } else { 0 };
+        let in_a_row = before.saturating_add(1);
+        Self { kind, in_a_row }
+    }
+}
+
+impl MCache {
+    /// Most objects that the magazine of a class may hold from this slow call on.
+    ///
+    /// A thread that frees and allocates in turns gets back what it has just freed, wherever that
+    /// lies; the larger its magazine, the less comes by the spans, where a slot of a full span would
+    /// take its place. So where the spans are sparse, magazines are small, but for threads whose slow
+    /// calls are of one kind, which fill or empty the heap.
+    pub(super) fn capacity_for(&self, class: SizeClass, kind: Slow) -> usize {
+        let calls = self.last[class.index()].get().and(kind);
+        self.last[class.index()].set(calls);
+        let most = class.magazine_max();
+        if !mcentral::is_sparse(class) {
+            return most;
+        }
+        // With capacity, a walk at random between empty and full takes its square to turn.
+        let doublings = (calls.in_a_row / CALLS_A_DOUBLING).min(MAGAZINE_MAX.ilog2() as u8);
+        most.min(capacity_at_first(class) << doublings)
+    }
+
+    /// Brings a magazine into use, doubles its capacity up to `most`, as far as the budget goes, or
+    /// makes it `most` if it is more. False if it has not become more.
+    pub(super) fn grow(&self, class: SizeClass, most: usize) -> bool {
+        let old = self.capacity_of(class);
+        if old == 0 {
+            self.magazines.get(class).set_top(self.slot(class, 0));
+            return self.resize(class, capacity_at_first(class));
+        }
+        self.resize(class, (old * 2).min(most)) && old < most
+    }
+
+    /// Sets the capacity of a magazine and pays for it, or is paid. False, and nothing changed, if
+    /// the budget does not allow it.
+    pub(super) fn resize(&self, class: SizeClass, capacity: usize) -> bool {
+        let paid_for = |capacity: usize| {
+            capacity.saturating_sub(capacity_at_first(class)) * class.object_bytes()
+        };
+        let (old, new) = (paid_for(self.capacity_of(class)), paid_for(capacity));
+        if new < old {
+            budget::give(old - new);
+        } else if new > old && !budget::take(new - old) {
+            return false;
+        }
+        self.capacity[class.index()].set(capacity as u16);
+        self.magazines
+            .get(class)
+            .limit
+            .set(self.slot(class, capacity));
+        true
+    }
+
+    /// Bytes of the budget that this mcache holds.
+    pub(crate) fn budget_bytes(&self) -> usize {
+        let classes = (1..MAGAZINES).map(SizeClass::new);
+        let paid = classes.map(|class| {
+            let extra = self
+                .capacity_of(class)
+                .saturating_sub(capacity_at_first(class));
+            extra * class.object_bytes()
+        });
+        paid.sum()
+    }
+
+    /// Objects that the magazine of a class may hold.
+    pub(super) fn capacity_of(&self, class: SizeClass) -> usize {
+        usize::from(self.capacity[class.index()].get())
+    }
+}
+
+/// Objects that a magazine may hold when its class comes into use. A tiny block must fit.
+fn capacity_at_first(class: SizeClass) -> usize {
+    let objects = if class.is_tiny() {
+        tiny::objects_a_block(class)
+    } else {
+        0
+    };
+    CAPACITY_AT_FIRST.max(objects).min(class.magazine_max())
+}

@@ -1,0 +1,103 @@
+//! Where the objects of a full or idle magazine go: to the depot as a batch, or to their spans.
+
+#![allow(unsafe_code)]
+
+use core::ptr;
+
+use super::MCache;
+use super::capacity::CALLS_A_DOUBLING;
+use super::magazine::Magazine;
+use crate::base::size_class::{MAGAZINES, SizeClass};
+use crate::depot::{BATCH_MAX, BatchRef};
+use crate::{mcentral, meta};
+
+impl MCache {
+    /// Moves the `count` oldest objects out: as a batch into the depot, else to their spans.
+    pub(super) fn flush_oldest(&self, class: SizeClass, count: usize) {
+        let len = self.len(class);
+        let slots = self.slots_of(class);
+        // SAFETY: `count` is at most `len`, and slots are the cells of plain pointers that only this
+        // thread touches, and nobody during the borrow.
+        let oldest = unsafe { core::slice::from_raw_parts(slots[1..].as_ptr().cast(), count) };
+        if !self.flush_to_depot(class, oldest) {
+            self.flush_to_spans(class, oldest);
+        }
+        // SAFETY: slots of this magazine; the ranges may overlap.
+        unsafe {
+            let first = slots[1..].as_ptr().cast_mut();
+            ptr::copy(first.add(count), first, len - count);
+        }
+        self.magazines
+            .get(class)
+            .set_top(self.slot(class, len - count));
+        self.counters.flushed[class.index()].add(count);
+    }
+
+    /// Frees objects to their spans.
+    pub(super) fn flush_to_spans(&self, class: SizeClass, objects: &[*mut u8]) {
+        self.counters.to_spans.add(objects.len());
+        mcentral::put(class, objects);
+    }
+
+    /// Leaves objects as a batch in the depot; false if it is full. A batch is at least a quarter
+    /// of a full-grown magazine: smaller ones are not worth their place.
+    fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8]) -> bool {
+        let fits = class.magazine_max() / 4..=BATCH_MAX;
+        if !fits.contains(&objects.len())
+            || !mcentral::has_room_for_batch(class)
+            || (self.last[class.index()].get().in_a_row < CALLS_A_DOUBLING
+                && mcentral::is_sparse(class))
+        {
+            return false;
+        }
+        let Some(mut batch) = self.spare.take().or_else(new_batch) else {
+            return false;
+        };
+        batch.get().fill(objects);
+        match mcentral::put_batch(class, batch) {
+            Ok(spare) => {
+                self.counters.to_depot.add(objects.len());
+                self.spare.set(spare);
+                true
+            }
+            Err(batch) => {
+                self.spare.set(Some(batch));
+                false
+            }
+        }
+    }
+
+    /// Gives everything back: all objects to their spans, all current spans to their shards.
+    pub(crate) fn flush_all(&self) {
+        for index in 1..MAGAZINES {
+            self.flush_class(SizeClass::new(index));
+        }
+    }
+
+    /// Empties the magazine of a class and makes it unused, and puts its current span back.
+    pub(super) fn flush_class(&self, class: SizeClass) {
+        let len = self.len(class);
+        if len > 0 {
+            let slots = self.slots_of(class);
+            self.counters.flushed[class.index()].add(len);
+            // SAFETY: as in `flush_oldest`.
+            self.flush_to_spans(class, unsafe {
+                core::slice::from_raw_parts(slots[1..].as_ptr().cast(), len)
+            });
+        }
+        self.resize(class, 0);
+        let magazine = self.magazines.get(class);
+        magazine.set_top(Magazine::NULL);
+        magazine.limit.set(Magazine::NULL);
+        mcentral::put_back(
+            class.span_class(),
+            &self.current[class.span_class().index()],
+        );
+    }
+}
+
+/// A fresh batch record. `None` if the system has no memory.
+fn new_batch() -> Option<BatchRef> {
+    // SAFETY: records are zeroed memory, a valid empty batch, live for ever, and this one is new.
+    meta::alloc().map(|record| unsafe { BatchRef::new(record) })
+}

@@ -1,0 +1,123 @@
+//! Where an empty magazine gets its objects from: the current span, the depot, spans.
+
+#![allow(unsafe_code)]
+
+use core::ptr;
+
+use super::MCache;
+use super::capacity::Slow;
+use crate::base::size_class::SizeClass;
+use crate::{mcentral, tiny};
+
+/// Slow calls of a class in a round from which on a thread has a span of the class for its own.
+const BUSY_CALLS: u8 = 4;
+
+impl MCache {
+    pub(super) fn refill(&self, class: SizeClass) -> *mut u8 {
+        self.note_slow_call(class);
+        let most = self.capacity_for(class, Slow::Refill);
+        self.grow(class, most);
+        let wanted = (self.capacity_of(class) / 2).max(least_refill(class));
+        let filled = if class.is_tiny() {
+            self.refill_tiny(class, wanted, most)
+        } else {
+            self.refill_slots(class, wanted, most)
+        };
+        self.counters.refilled[class.index()].add(filled);
+        self.magazines.get(class).set_top(self.slot(class, filled));
+        self.magazines.get(class).pop()
+    }
+
+    /// Fills the empty magazine with up to `wanted` objects, lowest on top; their number.
+    fn refill_slots(&self, class: SizeClass, wanted: usize, most: usize) -> usize {
+        let private = &self.current[class.index()];
+        let slots = self.slots_of(class);
+        let mut left = wanted;
+        let mut put = |first: *mut u8, count: usize| {
+            let mut object = first.wrapping_add(count * class.object_bytes());
+            for slot in &slots[left - count + 1..=left] {
+                object = object.wrapping_sub(class.object_bytes());
+                slot.set(object);
+            }
+            left -= count;
+        };
+        let mut taken = 0;
+        if let Some(span) = private.span() {
+            taken = mcentral::take_private(span, private, class.geometry(), wanted, &mut put);
+            self.counters.from_current_span.add(taken);
+        }
+        if taken == 0 {
+            if let Some(filled) = self.refill_from_depot(class, most) {
+                return filled;
+            }
+            taken = if self.is_busy(class) {
+                mcentral::take(class, private, wanted, &mut put)
+            } else {
+                mcentral::take_shared(class, wanted, &mut put)
+            };
+            self.counters.from_spans.add(taken);
+        }
+        if taken < wanted {
+            // SAFETY: both ranges are slots of this magazine: `taken` from above `left`, moved down
+            // to slot 1.
+            unsafe {
+                let from = slots.as_ptr().add(wanted - taken + 1);
+                ptr::copy(from, slots.as_ptr().add(1).cast_mut(), taken);
+            }
+        }
+        taken
+    }
+
+    /// Whether a class has a span of its own in this thread, or should have one. Others share theirs
+    /// with all threads, so that a thread that needs a few objects of many classes costs no memory.
+    fn is_busy(&self, class: SizeClass) -> bool {
+        self.current[class.index()].span().is_some()
+            || self.calls_in_round[class.index()].get() >= BUSY_CALLS
+    }
+
+    /// Fills the empty magazine from a batch of the depot; the number of objects.
+    fn refill_from_depot(&self, class: SizeClass, most: usize) -> Option<usize> {
+        let mut spare = self.spare.take();
+        let Some(mut batch) = mcentral::take_batch(class, &mut spare) else {
+            self.spare.set(spare);
+            return None;
+        };
+        let objects = batch.get().objects();
+        let len = objects.len();
+        // A class that exchanges batches has the traffic for a magazine that holds one. If it may
+        // not, or the budget does not allow it, what does not fit goes to its spans.
+        if self.capacity_of(class) < len {
+            self.resize(class, most.min(len * 2).max(self.capacity_of(class)));
+        }
+        let taken = len.min(self.capacity_of(class));
+        for (slot, object) in self.slots_of(class)[1..=taken].iter().zip(objects) {
+            slot.set(*object);
+        }
+        mcentral::put(class, objects.get(taken..).unwrap_or_default());
+        self.spare.set(Some(batch)); // The depot took the old one in exchange.
+        self.counters.from_depot.add(taken);
+        Some(taken)
+    }
+
+    /// Fills the empty magazine of a tiny class; the number of objects.
+    fn refill_tiny(&self, class: SizeClass, wanted: usize, most: usize) -> usize {
+        if let Some(filled) = self.refill_from_depot(class, most) {
+            return filled;
+        }
+        let private = &self.current[SizeClass::TINY_BLOCKS.index()];
+        let slots = &self.slots_of(class)[1..=self.capacity_of(class)];
+        let filled = tiny::carve(class, private, slots, wanted);
+        self.counters.from_spans.add(filled);
+        filled
+    }
+}
+
+/// Fewest objects that a refill asks for: so many that the next thread to take from the same span
+/// begins at another cache line. All slot sizes but 8 and 24 are multiples of 16.
+fn least_refill(class: SizeClass) -> usize {
+    if class.object_bytes().is_multiple_of(16) || class.is_tiny() {
+        1
+    } else {
+        64 / 8
+    }
+}
