@@ -227,9 +227,9 @@ fn a_detached_thread_may_allocate_and_free() {
     });
 }
 
-/// Most bytes that an idle thread may keep after it used 38 classes. Measured: 1,650 KiB, nearly all
-/// of it current spans, one of 32 KiB for each class.
-const IDLE_BYTES: usize = 2 << 20;
+/// Most bytes that an idle thread may keep after it used 38 classes. Measured: 790 KiB, nearly all
+/// of it current spans, one of 16 KiB for each class.
+const IDLE_BYTES: usize = 1 << 20;
 
 #[test]
 fn a_thousand_idle_threads_hold_little() {
