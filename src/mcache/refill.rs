@@ -11,13 +11,14 @@ use crate::{mcentral, tiny};
 
 /// Slow calls of a class in a round from which on a thread has a span of the class for its own.
 const BUSY_CALLS: u8 = 4;
+const CACHE_LINE_BYTES: usize = 64;
 
 impl MCache {
     pub(super) fn refill(&self, class: SizeClass) -> *mut u8 {
         self.note_slow_call(class);
         let most = self.capacity_for(class, Slow::Refill);
         self.grow(class, most);
-        let wanted = (self.capacity_of(class) / 2).max(least_refill(class));
+        let wanted = (self.capacity_of(class) / 2).max(1);
         let filled = if class.is_tiny() {
             self.refill_tiny(class, wanted, most)
         } else {
@@ -69,9 +70,11 @@ impl MCache {
     }
 
     /// Whether a class has a span of its own in this thread, or should have one. Others share theirs
-    /// with all threads, so that a thread that needs a few objects of many classes costs no memory.
+    /// with all threads, so that a thread that needs a few objects of many classes costs no memory; but
+    /// not objects below a cache line, of which two threads would get neighbours (false sharing).
     fn is_busy(&self, class: SizeClass) -> bool {
-        self.current[class.index()].span().is_some()
+        class.object_bytes() < CACHE_LINE_BYTES
+            || self.current[class.index()].span().is_some()
             || self.calls_in_round[class.index()].get() >= BUSY_CALLS
     }
 
@@ -109,15 +112,5 @@ impl MCache {
         let filled = tiny::carve(class, private, slots, wanted);
         self.counters.from_spans.add(filled);
         filled
-    }
-}
-
-/// Fewest objects that a refill asks for: so many that the next thread to take from the same span
-/// begins at another cache line. All slot sizes but 8 and 24 are multiples of 16.
-fn least_refill(class: SizeClass) -> usize {
-    if class.object_bytes().is_multiple_of(16) || class.is_tiny() {
-        1
-    } else {
-        64 / 8
     }
 }
