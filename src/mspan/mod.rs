@@ -343,7 +343,7 @@ impl MSpan {
     }
 
     /// Frees the first of `objects`, which lies in this span, and those behind it that lie in the
-    /// slots behind its own; their number, and the crime if the one behind them is no taken object of
+    /// slots behind its own, or before it; their number, and the crime if the one behind them is no taken object of
     /// the span.
     ///
     /// # Safety
@@ -374,6 +374,14 @@ impl MSpan {
         };
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
+        if objects.get(1) == Some(&object.wrapping_sub(slot_bytes)) {
+            let run = neighbours(objects, slot_bytes.wrapping_neg(), slot % 64 + 1);
+            // If one of them is free, none is marked: they are looked at one by one below.
+            if shared.set_free(slot + 1 - run, run) == run {
+                shared.free_slots += run as u16;
+                return (run, None);
+            }
+        }
         let freed = shared.set_free(slot, run);
         shared.free_slots += freed as u16;
         (freed, (freed < run).then_some(Crime::DoubleFree))
