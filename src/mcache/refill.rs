@@ -11,6 +11,7 @@ use crate::{mcentral, tiny};
 
 /// Slow calls of a class in a round from which on a thread has a span of the class for its own.
 const BUSY_CALLS: u8 = 4;
+/// Bytes of a cache line, which two threads should not both write to.
 const CACHE_LINE_BYTES: usize = 64;
 
 impl MCache {

@@ -343,8 +343,8 @@ impl MSpan {
     }
 
     /// Frees the first of `objects`, which lies in this span, and those behind it that lie in the
-    /// slots behind its own, or before it; their number, and the crime if the one behind them is no taken object of
-    /// the span.
+    /// slots one after the other, upwards or downwards from its own; their number, and the crime if the
+    /// one behind them is no taken object of the span.
     ///
     /// # Safety
     /// As for [`Self::shared`].
