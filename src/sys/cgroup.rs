@@ -122,14 +122,14 @@ fn joined<'a>(parts: &[&[u8]], path: &'a mut [u8; PATH_BYTES]) -> Option<&'a CSt
 /// The limit of the process's address space.
 fn address_space_bytes() -> Option<usize> {
     let _errno = KeepErrno::new();
-    let mut limits = libc::rlimit64 {
-        rlim_cur: libc::RLIM64_INFINITY,
-        rlim_max: libc::RLIM64_INFINITY,
+    let mut limits = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
     };
-    let none = core::ptr::null::<libc::rlimit64>();
-    // SAFETY: `limits` is valid for writes, and the kernel's type on 64-bit systems; process 0 is this.
+    let none = core::ptr::null::<libc::rlimit>();
+    // SAFETY: `limits` is valid for writes, and of the kernel's type on 64-bit systems; process 0 is this.
     unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_AS, none, &mut limits) };
-    (limits.rlim_cur != libc::RLIM64_INFINITY)
+    (limits.rlim_cur != libc::RLIM_INFINITY)
         .then(|| usize::try_from(limits.rlim_cur).unwrap_or(usize::MAX))
 }
 
