@@ -1,5 +1,5 @@
-//! The fast paths as the compiler made them: disassembles the release build of an example and, with
-//! the feature `preload`, of the library.
+//! The fast paths as the compiler made them: disassembles the release build of an example, of this
+//! test, which has a configured allocator, and, with the feature `preload`, of the library.
 //!
 //! Runs in release builds on x86-64 where `objdump` is installed; elsewhere there is nothing to
 //! check. The bounds are those of ARCHITECTURE.md.
@@ -8,6 +8,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use spanmalloc::{Config, Configured, Release, SpanMalloc};
+
+#[global_allocator]
+static GLOBAL: Configured = SpanMalloc::with(Config::new().release(Release::AtOnce));
 
 /// The directory of the test's own executable: `deps`, with the libraries.
 fn deps() -> PathBuf {
@@ -77,6 +82,13 @@ fn alloc_is_short_and_has_no_call_and_no_locked_instruction() {
 fn dealloc_is_short_and_has_no_call_and_no_locked_instruction() {
     let example = deps().with_file_name("examples").join("wordcount");
     assert_fast(&example, "14___rust_dealloc>", 22);
+}
+
+#[test]
+fn configured_allocator_is_as_fast() {
+    let this = std::env::current_exe().expect("the test's own path");
+    assert_fast(&this, "12___rust_alloc>", 20);
+    assert_fast(&this, "14___rust_dealloc>", 22);
 }
 
 #[cfg(feature = "preload")]

@@ -41,8 +41,9 @@ impl SpanMalloc {
     }
 }
 
+// Out of line, so that the fast path ends in a jump to them and needs no stack.
 impl Configured {
-    #[inline]
+    #[inline(never)]
     fn alloc_rest(&self, size: usize, align: usize) -> *mut u8 {
         config::begin(&self.config);
         malloc::alloc_rest(size, align)

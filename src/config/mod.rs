@@ -20,6 +20,8 @@ mod state;
 mod values;
 
 use options::Choice;
+#[cfg(feature = "preload")]
+pub(crate) use options::STATS_FILE;
 use state::{Layer, State};
 
 pub use values::{Config, HugePages, MemoryLimit, Release, ReleaseBy};
@@ -136,11 +138,8 @@ pub(crate) fn writes_stats() -> bool {
 /// The file for statistics, if the environment names one: as long as nobody changes it.
 #[cfg(feature = "preload")]
 pub(crate) fn stats_file() -> Option<&'static [u8]> {
-    sys::environment(options::STATS_FILE).filter(|name| !name.is_empty())
+    sys::environment(STATS_FILE).filter(|name| !name.is_empty())
 }
-
-#[cfg(feature = "preload")]
-pub(crate) use options::STATS_FILE;
 
 /// What is in effect. Other threads may change it meanwhile.
 ///

@@ -23,7 +23,6 @@ pub(super) const PREFIX: &[u8] = b"SPANMALLOC_";
 pub(super) const TESTS_PREFIX: &[u8] = b"SPANMALLOC_TEST_";
 
 /// The path for statistics, which is not kept here.
-#[cfg_attr(not(feature = "preload"), allow(dead_code))] // Used by `abi/c/start`.
 pub(crate) const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
 
 /// An option that is one of up to four words; its place in the state.
