@@ -46,7 +46,7 @@
 //! Each file uses only floors above it in this list; the text of each says what holds there.
 //!
 //! `sys` the system, behind one contract · `base` size classes, the end of the process · `sync` the
-//! mutex, the lock order · `meta` memory for records · `shards` which shard a thread uses · `pages`
+//! mutex, the lock order · `config` what the allocator was told · `meta` memory for records · `shards` which shard a thread uses · `pages`
 //! which pages of an arena are free · `mspan`, `span_set` spans, their bitmaps and sets · `depot`
 //! full magazines · `arena` address space, address to span · `mheap` the page heap · `mcentral`
 //! spans and batches by class · `tiny` several objects in a block · `mcache` magazines · `large`
@@ -83,6 +83,8 @@ mod abi;
 #[cfg(not(loom))]
 mod arena;
 #[cfg(not(loom))]
+mod config;
+#[cfg(not(loom))]
 mod counters;
 #[cfg(not(loom))]
 mod large;
@@ -112,7 +114,11 @@ mod models;
 mod oom_tests;
 
 #[cfg(not(loom))]
-pub use abi::{SpanMalloc, trim};
+pub use abi::{Configured, SpanMalloc, trim};
+#[cfg(not(loom))]
+pub use config::{
+    Config, HugePages, MemoryLimit, Release, ReleaseBy, config, set_config, set_memory_limit,
+};
 #[cfg(not(loom))]
 pub use stats::{Stats, stats};
 #[cfg(all(feature = "lock-stats", not(loom)))]

@@ -12,12 +12,23 @@ use crate::{large, runtime};
 /// Allocates `size` bytes at a multiple of `align`. Null if the system has no memory.
 #[inline]
 pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
+    alloc_by(size, align, alloc_rest, alloc_slow)
+}
+
+/// [`alloc`], with the calls that what is not fast ends in: beyond 2 KiB, and when the magazine is empty.
+#[inline]
+pub(crate) fn alloc_by(
+    size: usize,
+    align: usize,
+    rest: impl FnOnce(usize, usize) -> *mut u8,
+    slow: impl FnOnce(SizeClass) -> *mut u8,
+) -> *mut u8 {
     let Some(class) = class_for_direct(size, align) else {
-        return alloc_rest(size, align);
+        return rest(size, align);
     };
     let object = runtime::magazines().get(class).pop();
     if object.is_null() {
-        return alloc_slow(class);
+        return slow(class);
     }
     object
 }
@@ -39,7 +50,7 @@ pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
 
 /// [`alloc`] beyond 2 KiB.
 #[inline(never)]
-fn alloc_rest(size: usize, align: usize) -> *mut u8 {
+pub(crate) fn alloc_rest(size: usize, align: usize) -> *mut u8 {
     let class = class_for_rest(size, align);
     let object = runtime::magazines().get(class).pop();
     if !object.is_null() {

@@ -33,7 +33,7 @@ use crate::sync::fork_owner;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
-use crate::{counters, mcentral, meta, mheap, sys, tiny};
+use crate::{config, counters, mcentral, meta, mheap, sys, tiny};
 
 /// Mcaches that no thread has.
 struct FreeMCaches {
@@ -96,6 +96,7 @@ fn attach() -> Option<&'static MCache> {
     // First the slot: what the system allocates from here on finds the thread attached.
     // SAFETY: mcaches live for ever, and this one is ours.
     sys::set_thread_slot(NonNull::from(unsafe { mcache.as_ref() }.face()).cast());
+    config::init();
     let hook = EXIT_HOOK.call_once(|| {
         // The preloaded library does it in its constructor: this may be a call of the C library that
         // holds the lock of its list of handlers.

@@ -7,6 +7,8 @@
 // Starts processes; the programs are for glibc.
 #![cfg(all(not(miri), target_env = "gnu"))]
 
+#[path = "preload/config.rs"]
+mod config;
 #[path = "preload/faults.rs"]
 mod faults;
 #[path = "preload/workshop.rs"]

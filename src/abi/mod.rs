@@ -1,5 +1,6 @@
 //! The faces: how programs reach the allocator.
 
+mod configured;
 mod global;
 
 #[cfg(feature = "allocator-api2")]
@@ -8,6 +9,7 @@ mod allocator;
 #[cfg(all(feature = "preload", not(test)))]
 mod c;
 
+pub use configured::Configured;
 pub use global::SpanMalloc;
 
 /// Gives memory back to the system, now: what the calling thread's mcache and all depots hold goes

@@ -15,12 +15,22 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new() -> Self {
-        let mut line = Self {
-            bytes: [0; LINE_BYTES],
-            len: 0,
-        };
+        let mut line = Self::empty();
         line.push(b"spanmalloc: ");
         line
+    }
+
+    /// Text that becomes part of a line.
+    pub(crate) fn empty() -> Self {
+        Self {
+            bytes: [0; LINE_BYTES],
+            len: 0,
+        }
+    }
+
+    /// What is in it, if that is text.
+    pub(crate) fn text(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 
     /// Adds bytes as they are.

@@ -40,6 +40,15 @@ pub(crate) use fork::*;
 #[cfg(not(loom))]
 mod weak;
 
+#[cfg(not(loom))]
+mod environment;
+#[cfg(not(loom))]
+pub(crate) use environment::*;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod cgroup;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use cgroup::memory_allowed_bytes;
+
 #[cfg(feature = "preload")]
 pub(crate) mod cxx;
 #[cfg(feature = "preload")]

@@ -1,49 +1,12 @@
-//! The process: its environment, its end, and files that it writes.
+//! The process: its end, and files that it writes.
 
 #![allow(unsafe_code)]
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{CStr, c_int, c_void};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use super::linux::KeepErrno;
-
-unsafe extern "C" {
-    static environ: *const *const c_char;
-}
-
-/// The value of a variable, if the environment has it. None if the program has more rights than its
-/// user, whose environment is not to be trusted then.
-///
-/// Reads `environ` itself: the C library's functions may take locks. Called by constructors, before
-/// other threads can change it, and at the end.
-pub(crate) fn environment(name: &str) -> Option<&'static [u8]> {
-    // SAFETY: no precondition.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return None;
-    }
-    // SAFETY: the C library's pointer to a null-terminated array of pointers to strings, or null.
-    let mut entry = unsafe { environ };
-    if entry.is_null() {
-        return None;
-    }
-    loop {
-        // SAFETY: the array ends with null, which is not passed.
-        let text = unsafe { *entry };
-        if text.is_null() {
-            return None;
-        }
-        // SAFETY: a string, which lives as long as the environment is not changed.
-        let text = unsafe { CStr::from_ptr(text) }.to_bytes();
-        if let Some(value) = text.strip_prefix(name.as_bytes())
-            && let Some(value) = value.strip_prefix(b"=")
-        {
-            return Some(value);
-        }
-        // SAFETY: not at the end of the array.
-        entry = unsafe { entry.add(1) };
-    }
-}
 
 /// Has a function called when the process ends by `exit`. Nothing happens if there is no memory.
 pub(crate) fn at_exit(function: extern "C" fn()) {

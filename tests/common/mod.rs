@@ -23,14 +23,20 @@ pub fn is_alone() -> bool {
 
 /// Runs the calling test, whose body is or contains the closure type `F`, in a process of its own.
 /// There, [`is_alone`] holds.
-pub fn run_alone<F>(_body: &F) -> Output {
+pub fn run_alone<F>(body: &F) -> Output {
+    run_alone_with(body, &[])
+}
+
+/// [`run_alone`] with variables in the environment.
+pub fn run_alone_with<F>(_body: &F, variables: &[(&str, &str)]) -> Output {
     let path = type_name::<F>();
     let test = path.split_once("::").map_or(path, |(_, name)| name);
     let test = test.trim_end_matches("::{{closure}}");
     let mut command = Command::new(env::current_exe().unwrap());
     command
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(ALONE, "1");
+        .env(ALONE, "1")
+        .envs(variables.iter().copied());
     command.output().unwrap()
 }
 

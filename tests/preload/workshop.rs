@@ -174,13 +174,14 @@ impl Plan<'_> {
                 shell
             }
         };
+        for (name, _) in env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"SPANMALLOC_") {
+                command.env_remove(name);
+            }
+        }
         let output = command
             .args(&self.args)
             .env_remove("LD_PRELOAD")
-            .env_remove("SPANMALLOC_FOREIGN")
-            .env_remove("SPANMALLOC_COUNT")
-            .env_remove("SPANMALLOC_STATS")
-            .env_remove("SPANMALLOC_STATS_FILE")
             .envs(&self.env)
             .output()
             .unwrap();

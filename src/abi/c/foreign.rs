@@ -9,25 +9,19 @@ use core::fmt::Write;
 
 use crate::base::fatal::{Crime, fatal};
 use crate::base::line::Line;
+use crate::config;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Whether a foreign pointer ends the process. **Any thread; atomic.** Set once, at the start.
-static FATAL: AtomicBool = AtomicBool::new(false);
 /// Whether one was reported. **Any thread; atomic.**
 static REPORTED: AtomicBool = AtomicBool::new(false);
-
-/// From here on a foreign pointer ends the process.
-pub(super) fn set_fatal() {
-    // Relaxed, here and below: the flags publish nothing but themselves.
-    FATAL.store(true, Relaxed);
-}
 
 /// Reports that a function got a foreign pointer, unless one was reported before.
 #[cold]
 pub(super) fn report(function: &str, address: usize) {
-    if FATAL.load(Relaxed) {
+    if config::is_foreign_fatal() {
         fatal(Crime::ForeignPointer, address);
     }
+    // Relaxed: the flag publishes nothing but itself.
     if REPORTED.swap(true, Relaxed) {
         return;
     }

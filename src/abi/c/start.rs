@@ -1,37 +1,15 @@
 //! What the library does when a program starts with it, and when that ends.
 //!
-//! The environment is read once, in a constructor: allocations before that, by the dynamic linker and
-//! by constructors of other libraries, find the defaults. A program with more rights than its user
-//! (`AT_SECURE`: setuid and the like) has no environment here.
+//! The environment is read once ([`config::init`]), by the first allocation after the C library has
+//! begun, and at the latest by the constructor here. Allocations before that, by the dynamic linker,
+//! find the defaults. Calls are counted from the constructor on.
 
 use core::fmt::Write;
 
 use spin::Once;
 
-use super::foreign;
 use crate::base::line::Line;
-use crate::{runtime, stats, sys};
-
-/// A variable that chooses one of a few words.
-struct Choice {
-    name: &'static str,
-    /// The words that it may be; the first is the default.
-    words: &'static [&'static str],
-}
-
-const FOREIGN: Choice = Choice {
-    name: "SPANMALLOC_FOREIGN",
-    words: &["report", "abort"],
-};
-const COUNT: Choice = Choice {
-    name: "SPANMALLOC_COUNT",
-    words: &["0", "1"],
-};
-const STATS: Choice = Choice {
-    name: "SPANMALLOC_STATS",
-    words: &["none", "exit"],
-};
-const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
+use crate::{config, runtime, stats, sys};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -41,48 +19,20 @@ static CONSTRUCTOR: extern "C" fn() = start;
 static STATS_PATH: Once<sys::Path> = Once::new();
 
 extern "C" fn start() {
+    config::init();
     sys::stay_loaded(&CONSTRUCTOR);
     runtime::at_fork();
-    if FOREIGN.read() == "abort" {
-        foreign::set_fatal();
-    }
-    if COUNT.read() == "1" {
+    if config::counts_calls() {
         runtime::count_calls();
     }
-    if STATS.read() == "exit" {
-        match sys::environment(STATS_FILE) {
-            Some(name) if !name.is_empty() => {
+    if config::writes_stats() {
+        match config::stats_file() {
+            Some(name) => {
                 STATS_PATH.call_once(|| sys::Path::new(name));
             }
-            _ => sys::keep_stderr(),
+            None => sys::keep_stderr(),
         }
         sys::at_exit(write_stats);
-    }
-}
-
-impl Choice {
-    /// The word that the environment has for it. What it may not be is reported.
-    fn read(&self) -> &'static str {
-        let default = self.words[0];
-        let value = sys::environment(self.name).unwrap_or_default();
-        if value.is_empty() {
-            return default;
-        }
-        let known = self.words.iter().find(|word| word.as_bytes() == value);
-        if let Some(word) = known {
-            return word;
-        }
-        let mut line = Line::new();
-        let _ = write!(line, "{}=", self.name);
-        line.push(value);
-        line.push(b" is not understood; it may be ");
-        for (index, word) in self.words.iter().enumerate() {
-            let separator = if index == 0 { "" } else { " or " };
-            let _ = write!(line, "{separator}{word}");
-        }
-        let _ = writeln!(line, "; {default} is used");
-        line.print();
-        default
     }
 }
 
@@ -98,7 +48,7 @@ extern "C" fn write_stats() {
     };
     let Some(mut file) = path.create() else {
         let mut line = Line::new();
-        let _ = write!(line, "{STATS_FILE}=");
+        let _ = write!(line, "{}=", config::STATS_FILE);
         line.push(path.name());
         line.push(b" cannot be written\n");
         return line.print();
