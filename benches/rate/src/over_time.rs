@@ -64,3 +64,28 @@ pub struct Series {
     /// What was resident of the process, without the scenario's own arrays.
     pub rss_bytes: Vec<u64>,
 }
+
+impl Series {
+    /// Whether there are samples, all of them with three values.
+    pub fn is_whole(&self) -> bool {
+        let len = self.at_ms.len();
+        len > 0 && self.need_bytes.len() == len && self.rss_bytes.len() == len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_has_three_values() {
+        let series = |need: &[u64]| Series {
+            at_ms: vec![1, 2],
+            need_bytes: need.to_vec(),
+            rss_bytes: vec![3, 4],
+        };
+        assert!(series(&[5, 6]).is_whole());
+        assert!(!series(&[5]).is_whole());
+        assert!(!Series::default().is_whole());
+    }
+}

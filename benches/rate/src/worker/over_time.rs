@@ -57,6 +57,9 @@ impl Setting {
 /// What a scenario tells.
 type Told = (Figures, Samples);
 
+/// Runs a scenario.
+type Function = fn(&Setting) -> Result<Told, String>;
+
 /// The answer to `--over-time`, in JSON.
 pub fn answer(mut arguments: impl Iterator<Item = String>) -> Result<String, String> {
     let name = arguments.next().ok_or("--over-time needs a scenario")?;
@@ -100,7 +103,7 @@ pub fn answer(mut arguments: impl Iterator<Item = String>) -> Result<String, Str
     serde_json::to_string(&course).map_err(|error| error.to_string())
 }
 
-fn function(name: &str) -> Option<fn(&Setting) -> Result<Told, String>> {
+fn function(name: &str) -> Option<Function> {
     Some(match name {
         "burst" => burst::burst,
         "burst-calls" => burst::burst_calls,
