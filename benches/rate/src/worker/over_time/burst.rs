@@ -8,7 +8,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-use super::figures::Figures;
+use super::figures::{Figures, Used};
 use super::heap::{Heap, need_bytes};
 use super::sampler::{Sampler, rss_bytes};
 use super::{Setting, Told, sleep_until};
@@ -49,6 +49,7 @@ fn run(setting: &Setting, calls: bool) -> Result<Told, String> {
         .map(|number| Heap::new(number, objects_max))
         .collect();
     let sampler = Sampler::start(setting, setting.seconds(SLEEP))?;
+    let before = Used::now();
     let barrier = Barrier::new(THREADS + 1);
     thread::scope(|scope| {
         for (number, mut heap) in heaps.into_iter().enumerate() {
@@ -74,6 +75,7 @@ fn run(setting: &Setting, calls: bool) -> Result<Told, String> {
             rss_bytes()
         });
         sleep_until(freed + setting.seconds(SLEEP));
+        let (cpu_seconds, _) = Used::now().since(&before);
         let samples = sampler.stop()?;
         barrier.wait();
 
@@ -87,6 +89,7 @@ fn run(setting: &Setting, calls: bool) -> Result<Told, String> {
         let last = after.last().filter(|_| live > 0);
         let ratio = last.map(|rss| *rss as f64 / live as f64);
         figures.tell_if("rss_per_live_after_10_s", ratio);
+        figures.tell("cpu_s", cpu_seconds);
         Ok((figures, samples))
     })
 }

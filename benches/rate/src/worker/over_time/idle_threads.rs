@@ -9,7 +9,7 @@ use std::sync::{Barrier, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::figures::Figures;
+use super::figures::{Figures, Used};
 use super::heap::Heap;
 use super::sampler::{Sampler, rss_bytes};
 use super::{Setting, Told, sleep_until};
@@ -75,6 +75,7 @@ pub fn idle_threads(setting: &Setting) -> Result<Told, String> {
     // They need a moment to fall asleep.
     thread::sleep(setting.seconds(0.5));
     let asleep = rss_bytes();
+    let before = Used::now();
     meeting.go.wait();
     while meeting.freed.load(Ordering::Acquire) < threads {
         thread::sleep(Duration::from_millis(1));
@@ -84,6 +85,7 @@ pub fn idle_threads(setting: &Setting) -> Result<Told, String> {
     sleep_until(freed + setting.seconds(MARK));
     let after_mark = rss_bytes();
     sleep_until(freed + setting.seconds(SLEEP));
+    let (cpu_seconds, _) = Used::now().since(&before);
     let samples = sampler.stop()?;
     *meeting.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
     meeting.end.notify_all();
@@ -98,6 +100,7 @@ pub fn idle_threads(setting: &Setting) -> Result<Told, String> {
     figures.tell("rss_after_10_s_bytes", after_mark as f64);
     let retained = retained_kib(after_mark, asleep, threads);
     figures.tell("retained_per_thread_kib", retained);
+    figures.tell("cpu_s", cpu_seconds);
     Ok((figures, samples))
 }
 
