@@ -63,9 +63,10 @@ fn run(setting: &Setting, calls: bool) -> Result<Told, String> {
                 barrier.wait();
             });
         }
-        // All are at their peak, then all have freed.
+        // All are at their peak, until that is read; then all have freed.
         barrier.wait();
         let at_peak = rss_bytes();
+        barrier.wait();
         barrier.wait();
         let freed = Instant::now();
         let after_frees = rss_bytes();
@@ -97,6 +98,7 @@ fn run(setting: &Setting, calls: bool) -> Result<Told, String> {
 fn grow_and_shrink(heap: &mut Heap, share: usize, random: &mut Random, barrier: &Barrier) {
     // Null ends the growth.
     while heap.bytes() < share && heap.add(random.size(SIZES.0, SIZES.1)) {}
+    barrier.wait();
     barrier.wait();
     let kept = heap.objects() / KEPT_ONE_OF;
     while heap.objects() > kept {
