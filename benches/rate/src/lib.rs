@@ -3,6 +3,7 @@
 //! A worker is a process that runs one workload on one allocator. It is told by arguments, and
 //! answers with one line of JSON on standard output ([`Answer`]).
 
+pub mod over_time;
 pub mod trace;
 
 use std::collections::BTreeMap;

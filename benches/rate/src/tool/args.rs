@@ -18,6 +18,9 @@ is /dev/null and its standard output is discarded.
 With --lock-share, a worker on spanmalloc with clocks in its locks tells how long
 each is held and waited for; --allocators are the peers of the second table.
 
+With --over-time, scenarios that need much memory and little again run instead, for
+some seconds each, and what is resident meanwhile is shown; --list names them.
+
 The exit status is 0 if all rows of spanmalloc were measured, 1 if not or if the
 tool cannot go on, and 2 if the command line is not understood.
 
@@ -27,6 +30,7 @@ Examples:
   spanmalloc-rate --json results.json --svg charts --overview overview.md
   spanmalloc-rate --preload tcmalloc-debian=/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4
   spanmalloc-rate --lock-share --workloads 'larson-*' --allocators mimalloc3
+  spanmalloc-rate --over-time burst,sawtooth --svg charts
   spanmalloc-rate --replay program.trace.gz
   spanmalloc-rate --reps 5 -- python3 script.py";
 
@@ -34,7 +38,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "spanmalloc-rate", version, after_help = MORE)]
 pub struct Args {
-    /// Runs of each row; of workloads the least time counts, of a command the median [default: 3, with --quick 1]
+    /// Runs of each row; of workloads the least time counts, of all else the median [default: 3; 1 with --quick or --over-time]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub reps: Option<u32>,
     /// Only these workloads; `*` stands for any characters
@@ -46,13 +50,13 @@ pub struct Args {
     /// Threads, for the workloads that allow a choice
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Small workloads, one run each
+    /// Small workloads, or short scenarios, one run each
     #[arg(long)]
     pub quick: bool,
     /// Write the results to FILE as a JSON array
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw a chart for each workload, and an overview, in the directory DIR
+    /// Draw a chart for each workload or scenario, and of workloads an overview, in the directory DIR
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
     /// Write a comparison of spanmalloc with the best peers to FILE, as Markdown for a README
@@ -69,16 +73,27 @@ pub struct Args {
     /// for a command, libspanmalloc.so is taken from there
     #[arg(long, value_name = "DIR")]
     pub workers: Option<PathBuf>,
-    /// Seconds that a run may take [default: 120 for a workload, no limit for a command]
+    /// Seconds that a run may take [default: 120 for a workload, 600 for a scenario, no limit for a command]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, hide = true)]
     pub timeout: Option<Duration>,
-    /// List the workloads, and the allocators with how they are built
+    /// List the workloads, the scenarios, and the allocators with how they are built
     #[arg(long, conflicts_with = "command")]
     pub list: bool,
     /// Measure how hot the locks of spanmalloc are instead, in the workloads with several threads, and
     /// how the time of all allocators grows with the number of threads
     #[arg(long, conflicts_with_all = ["command", "list", "svg"])]
     pub lock_share: bool,
+    /// Run scenarios of memory over time instead, all of them or only these
+    #[arg(
+        long,
+        value_name = "SCENARIO,...",
+        num_args = 0..=1,
+        value_delimiter = ',',
+        conflicts_with_all = [
+            "command", "list", "lock_share", "overview", "replay", "threads", "workloads"
+        ]
+    )]
+    pub over_time: Option<Vec<String>>,
     /// Replay the trace FILE instead of running workloads; may be given several times
     #[arg(
         long,
@@ -94,7 +109,9 @@ pub struct Args {
 impl Args {
     /// How often each row is run.
     pub fn reps(&self) -> u32 {
-        self.reps.unwrap_or(if self.quick { 1 } else { 3 })
+        // A scenario takes long, and what it tells hardly differs from run to run.
+        let once = self.quick || self.over_time.is_some();
+        self.reps.unwrap_or(if once { 1 } else { 3 })
     }
 }
 
@@ -162,6 +179,36 @@ mod tests {
             &["--", "ls"],
         ] {
             assert!(parsed(&[&["--lock-share"], other].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn scenarios_are_instead_of_workloads() {
+        let scenarios = |arguments: &[&str]| parsed(arguments).unwrap().over_time;
+        assert_eq!(scenarios(&[]), None);
+        assert_eq!(scenarios(&["--over-time"]), Some(Vec::new()));
+        let two = Some(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(scenarios(&["--over-time", "a,b", "--quick"]), two);
+        assert_eq!(scenarios(&["--over-time=a,b", "--svg", "d"]), two);
+        assert_eq!(scenarios(&["--over-time", "--quick"]), Some(Vec::new()));
+        assert_eq!(parsed(&["--over-time"]).unwrap().reps(), 1);
+        assert_eq!(
+            parsed(&["--over-time", "a", "--reps", "2"]).unwrap().reps(),
+            2
+        );
+        for other in [
+            &["--list"][..],
+            &["--lock-share"],
+            &["--overview", "f"],
+            &["--replay", "t"],
+            &["--threads", "2"],
+            &["--workloads", "w"],
+            &["--", "ls"],
+        ] {
+            assert!(
+                parsed(&[&["--over-time"], other].concat()).is_err(),
+                "{other:?}"
+            );
         }
     }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use spanmalloc_rate::Listed;
+use spanmalloc_rate::over_time::{SCENARIOS, Scenario};
 
 use crate::allocators::{self, OURS, SYSTEM};
 use crate::args::Args;
@@ -77,7 +78,7 @@ pub fn bench(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
     ))
 }
 
-/// Shows the workloads and the allocators.
+/// Shows the workloads, the scenarios and the allocators.
 pub fn list(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
     let allocators = allocators::chosen(args)?;
     let workspace = workspace(args, children)?;
@@ -106,6 +107,9 @@ pub fn list(args: &Args, children: &Children) -> Result<ExitCode, Failure> {
         ]
     };
     text += &table::of_texts(workloads.iter().map(line).collect());
+    text += "\nScenarios of --over-time:\n";
+    let line = |it: &Scenario| [it.name, it.about].map(str::to_owned).to_vec();
+    text += &table::of_texts(SCENARIOS.iter().map(line).collect());
     text += "\nAllocators:\n";
     let line = |it: &allocators::Allocator| vec![it.name.clone(), it.how(&workspace)];
     text += &table::of_texts(allocators.iter().map(line).collect());

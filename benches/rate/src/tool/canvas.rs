@@ -1,4 +1,4 @@
-//! Panels of bars, as SVG.
+//! Panels of bars, as SVG, and what other charts are drawn with.
 //!
 //! The background is drawn as well, so that charts look the same on light pages and on dark ones.
 
@@ -15,29 +15,29 @@ use plotters::style::{Color, FontStyle, IntoFont, RGBColor, TextStyle, WHITE};
 use crate::failure::Failure;
 
 /// Of texts: a contrast of 15 with the background.
-const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
+pub const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
 /// Of the lines behind the bars.
-const PALE: RGBColor = RGBColor(0xd8, 0xdc, 0xe1);
+pub const PALE: RGBColor = RGBColor(0xd8, 0xdc, 0xe1);
 /// The bars of ours: much darker than the others, for those who see no colours.
 pub const OURS_COLOUR: RGBColor = RGBColor(0xc2, 0x3b, 0x12);
 /// All other bars.
 pub const PEERS_COLOUR: RGBColor = RGBColor(0x93, 0xb3, 0xd1);
 
-const WIDTH: i32 = 880;
+pub const WIDTH: i32 = 880;
 /// Where the names end and the bars begin.
 const LEFT: i32 = 130;
 /// Where the longest bar ends; its figure is behind it.
 const RIGHT: i32 = WIDTH - 190;
-const MARGIN: i32 = 16;
-const TITLE_HEIGHT: i32 = 44;
+pub const MARGIN: i32 = 16;
+pub const TITLE_HEIGHT: i32 = 44;
 const HEAD_HEIGHT: i32 = 30;
 const LINE_HEIGHT: i32 = 22;
 /// Of the numbers and the title below the bars.
 const AXIS_HEIGHT: i32 = 50;
-const TEXT_SIZE: i32 = 13;
+pub const TEXT_SIZE: i32 = 13;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), String>;
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub type Drawn = Result<(), String>;
 
 /// A bar with its name; a text alone where there is nothing to draw.
 pub struct Bar {
@@ -158,7 +158,7 @@ fn draw_panel(area: &Area, top: i32, panel: &Panel) -> Drawn {
 }
 
 /// Round numbers from zero to `most`, about five of them, as they are written.
-fn ticks(most: f64) -> Vec<(f64, String)> {
+pub fn ticks(most: f64) -> Vec<(f64, String)> {
     if !most.is_normal() {
         return vec![(0.0, "0".to_owned())];
     }
@@ -175,24 +175,24 @@ fn ticks(most: f64) -> Vec<(f64, String)> {
         .collect()
 }
 
-fn plain() -> TextStyle<'static> {
+pub fn plain() -> TextStyle<'static> {
     style(TEXT_SIZE, FontStyle::Normal)
 }
 
-fn style(size: i32, weight: FontStyle) -> TextStyle<'static> {
+pub fn style(size: i32, weight: FontStyle) -> TextStyle<'static> {
     TextStyle::from(("sans-serif", size).into_font().style(weight)).color(&INK)
 }
 
-fn text(area: &Area, words: &str, style: &TextStyle, at: (i32, i32), side: HPos) -> Drawn {
+pub fn text(area: &Area, words: &str, style: &TextStyle, at: (i32, i32), side: HPos) -> Drawn {
     let style = style.pos(Pos::new(side, VPos::Center));
     put(area.draw(&Text::new(words.to_owned(), at, style)))
 }
 
-fn line(area: &Area, colour: &RGBColor, from: (i32, i32), to: (i32, i32)) -> Drawn {
+pub fn line(area: &Area, colour: &RGBColor, from: (i32, i32), to: (i32, i32)) -> Drawn {
     put(area.draw(&PathElement::new(vec![from, to], colour.stroke_width(1))))
 }
 
-fn put<T, E: std::fmt::Display>(result: Result<T, E>) -> Drawn {
+pub fn put<T, E: std::fmt::Display>(result: Result<T, E>) -> Drawn {
     result.map(|_| ()).map_err(|error| error.to_string())
 }
 

@@ -67,6 +67,12 @@ pub fn write_records(mut file: &File, records: &[impl Serialize]) -> io::Result<
     writeln!(file, "{text}")
 }
 
+/// The same with a line for each record, for those that have long arrays.
+pub fn write_lines(mut file: &File, records: &[impl Serialize]) -> io::Result<()> {
+    let lines: Result<Vec<String>, _> = records.iter().map(serde_json::to_string).collect();
+    writeln!(file, "[\n{}\n]", lines?.join(",\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 //! The tool builds one worker for each allocator with cargo, runs the workloads of the workers in
 //! turns (first run: all allocators, second run: all allocators), each run in a process of its own,
 //! and shows the least times and the medians of memory. Or it times a whole program, with the
-//! allocators preloaded.
+//! allocators preloaded. Or it runs scenarios, and shows memory over time.
 //!
 //! It allocates from the system's malloc itself, and does nothing while a worker runs.
 
@@ -23,12 +23,14 @@ mod date;
 mod failure;
 mod figures;
 mod json;
+mod lines;
 mod lock_share;
 mod locks;
 mod machine;
 mod measure;
 mod more;
 mod outputs;
+mod over_time;
 mod overview;
 mod progress;
 mod rows;
@@ -63,6 +65,8 @@ fn run() -> Result<ExitCode, Failure> {
         bench::list(&args, &children)
     } else if args.lock_share {
         lock_share::run(&args, &children)
+    } else if args.over_time.is_some() {
+        over_time::run(&args, &children)
     } else if args.command.is_empty() {
         bench::bench(&args, &children)
     } else {

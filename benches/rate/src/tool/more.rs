@@ -49,14 +49,15 @@ fn without_unit(name: &str) -> &str {
     name.strip_suffix("_ns").unwrap_or(name)
 }
 
-/// The unit of bytes is in the cells.
-fn head(name: &str) -> String {
+/// The head of a result's column. The unit of bytes is in the cells.
+pub fn head(name: &str) -> String {
     name.strip_suffix("_bytes")
         .unwrap_or(name)
         .replace('_', " ")
 }
 
-fn shown(name: &str, value: Option<f64>) -> String {
+/// A result in its unit.
+pub fn shown(name: &str, value: Option<f64>) -> String {
     if name.ends_with("_bytes") {
         mebibytes(value)
     } else {

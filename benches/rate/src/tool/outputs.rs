@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -48,6 +48,21 @@ impl Outputs {
             }
             None => Ok(()),
         }
+    }
+
+    /// Results with long arrays, a line for each.
+    pub fn write_json_lines(&self, records: &[impl Serialize]) -> Result<(), Failure> {
+        match &self.json {
+            Some((path, file)) => {
+                json::write_lines(file, records).map_err(|error| Failure::of_file(path, &error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Where charts go, if any are asked for.
+    pub fn charts(&self) -> Option<&Path> {
+        self.svg.as_deref()
     }
 
     /// What is told of a whole bench, if anybody asked for it.

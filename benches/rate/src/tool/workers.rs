@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
+use spanmalloc_rate::over_time::Course;
 use spanmalloc_rate::{Answer, Listed};
 
 use crate::allocators::{Allocator, KNOWN, Known, SYSTEM, Source};
@@ -96,6 +97,25 @@ impl Worker {
             } else {
                 Err("no answer: it tells of no operation of this workload".to_owned())
             }
+        }))
+    }
+
+    /// Runs a scenario; returns how it went. The inner error is what the table says.
+    pub fn over_time(
+        &self,
+        scenario: &str,
+        scale: &str,
+        timeout: Duration,
+        children: &Children,
+    ) -> Result<Result<Course, String>, Failure> {
+        let arguments = ["--over-time", scenario, "--scale", scale];
+        let output = self.ask(arguments, timeout, children)?;
+        Ok(output.and_then(|(_, output)| {
+            let course = parsed::<Course>(&output.stdout)?;
+            let is_whole = course.scenario == scenario && course.series.is_whole();
+            is_whole
+                .then_some(course)
+                .ok_or_else(|| "no answer: it tells of no course of this scenario".to_owned())
         }))
     }
 

@@ -4,6 +4,7 @@
 //! rate-worker --list
 //! rate-worker --allocator
 //! rate-worker --replay FILE [--scale quick|full] [--rounds N]
+//! rate-worker --over-time SCENARIO [--scale quick|full] [--speed X] [--shrink N]
 //! rate-worker WORKLOAD [--scale quick|full] [--threads N]
 //! ```
 //!
@@ -13,6 +14,7 @@ mod allocators;
 #[cfg(feature = "lock_share")]
 mod locks;
 mod measure;
+mod over_time;
 mod random;
 mod replay;
 mod workloads;
@@ -45,6 +47,7 @@ fn answer() -> Result<String, String> {
             return serde_json::to_string(&list).map_err(|error| error.to_string());
         }
         "--replay" => return replay::answer(arguments),
+        "--over-time" => return over_time::answer(arguments),
         "--allocator" => return Ok(allocators::description()),
         _ => {}
     }

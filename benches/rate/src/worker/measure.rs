@@ -81,7 +81,7 @@ fn counter(event: Hardware, mode: Mode) -> Option<Counter> {
 }
 
 /// CPU time of the process so far: user, system.
-fn cpu_ns() -> (u64, u64) {
+pub fn cpu_ns() -> (u64, u64) {
     // SAFETY: an all-zero `rusage` is valid, and valid for writes.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

@@ -5,6 +5,7 @@
 #![cfg(not(miri))] // Starts processes.
 
 mod modes;
+mod over_time;
 mod reports;
 
 use std::fs;
@@ -271,6 +272,7 @@ fn what_there_is_is_listed() {
         "{text}"
     );
     assert!(text.contains("ready-made worker"));
+    assert!(text.contains("burst-calls"), "scenarios are listed: {text}");
 }
 
 #[test]
@@ -285,6 +287,10 @@ fn a_wrong_command_line_is_one_sentence() {
         (
             &["--allocators", "none"],
             "--allocators: there is no allocator none",
+        ),
+        (
+            &["--over-time", "burst,none"],
+            "--over-time: there is no scenario none",
         ),
         (&["--reps", "0"], "invalid value '0' for '--reps <N>'"),
         (

@@ -12,7 +12,7 @@ mod larson;
 mod latency;
 mod memory;
 mod mstress;
-mod object;
+pub mod object;
 mod pingpong;
 mod pipeline;
 mod replace;
