@@ -32,7 +32,7 @@ use crate::base::size_class::SizeClass;
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
 use crate::sync::atomic::{
-    AtomicPtr, AtomicUsize,
+    AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::{meta, sys};
@@ -58,7 +58,11 @@ const HUGE_TAG: usize = 1 << 63;
 /// more than 47 bits (aarch64: 48) unless they ask for them.
 const CLASS_SHIFT: u32 = 56;
 
+/// Bytes of a transparent huge page, on systems with pages of 4 KiB.
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 const _: () = assert!(ARENA_BYTES == 64 << 20);
+const _: () = assert!(ARENA_BYTES / HUGE_PAGE_BYTES == u32::BITS as usize);
 
 /// What lies at each 64 MiB of the window: null, an [`Arena`], or a tagged [`MSpan`].
 /// **Written by who reserved the address space, read by anyone; atomic.**
@@ -80,6 +84,9 @@ pub(crate) struct Arena {
     pub(crate) id: u32,
     /// Pages reserved; fewer than [`ARENA_PAGES`] if address space was short. **Fixed after init.**
     pub(crate) limit_pages: u32,
+    /// Blocks of [`HUGE_PAGE_BYTES`] for which the kernel was asked for a huge page, one bit each. **Any
+    /// thread; atomic**, a note of the last advice.
+    pub(crate) huge_blocks: AtomicU32,
     /// Which pages are free. **Under the `mheap::HEAP` lock.**
     pages: UnsafeCell<Committed>,
     /// The live span of each page, and its class from [`CLASS_SHIFT`] on. **Written by who holds the
@@ -191,6 +198,9 @@ impl Arena {
                 None => return None,
             }
         };
+        sys::name_mapping(base, bytes, c"spanmalloc: heap");
+        // SAFETY: reserved just now, whole system pages.
+        unsafe { sys::set_dumped(base, bytes, false) };
         set_window(base.addr().get());
         let (Some(entry), Some(record)) = (entry_of(base.addr().get()), meta::alloc::<Self>())
         else {
@@ -299,6 +309,7 @@ pub(crate) fn reserve_huge(bytes: usize, align: usize) -> Option<NonNull<u8>> {
         set_window(first_place()?);
     }
     let base = sys::reserve(bytes, align, true).or_else(|| reserve_tightly(bytes, align))?;
+    sys::name_mapping(base, bytes, c"spanmalloc: huge object");
     let last = base.addr().get() + bytes - 1;
     if entry_of(base.addr().get()).is_some() && entry_of(last).is_some() {
         return Some(base);

@@ -86,6 +86,8 @@ impl Stack {
 pub(crate) struct Depot {
     full: Stack,
     full_batches: u32,
+    /// Fewest full batches since [`Depot::idle_batches`].
+    least_batches: u32,
     empty: Stack,
 }
 
@@ -97,6 +99,7 @@ impl Depot {
         Self {
             full: Stack(None),
             full_batches: 0,
+            least_batches: 0,
             empty: Stack(None),
         }
     }
@@ -125,10 +128,16 @@ impl Depot {
     pub(crate) fn take(&mut self, spare: &mut Option<BatchRef>) -> Option<BatchRef> {
         let batch = self.full.pop()?;
         self.full_batches -= 1;
+        self.least_batches = self.least_batches.min(self.full_batches);
         if let Some(empty) = spare.take() {
             self.empty.push(empty);
         }
         Some(batch)
+    }
+
+    /// Full batches that nobody needed since the last call.
+    pub(crate) fn idle_batches(&mut self) -> u32 {
+        core::mem::replace(&mut self.least_batches, self.full_batches)
     }
 
     /// Leaves an empty record.

@@ -23,7 +23,7 @@ use crate::mheap::run_cache::{self, FreeRun};
 use crate::mheap::{self, Run, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
-use crate::sys;
+use crate::{backed, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
 /// cheaper than the system calls and page faults of a mapping each time.
@@ -106,6 +106,9 @@ fn allocated(bytes: usize, counted: bool) {
 /// A mapping of its own; its memory is zero.
 fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
     let bytes = mapping_bytes(size)?;
+    if !mheap::make_room(bytes) {
+        return None;
+    }
     let record = spans::take_record()?;
     let base = arena::reserve_huge(bytes, align.max(ARENA_BYTES)).filter(|base| {
         // SAFETY: reserved just now, whole system pages, ours alone.
@@ -135,6 +138,7 @@ fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
     span.set_huge();
     arena::set_huge(base.addr().get(), bytes, Some(span));
     Pages::Huge.allocated(bytes);
+    backed::add(bytes);
     Some(base)
 }
 
@@ -182,6 +186,7 @@ pub(crate) fn free(object: *mut u8) {
         return;
     }
     Pages::Huge.freed(bytes);
+    backed::sub(bytes);
     arena::set_huge(object.addr(), bytes, None);
     spans::put_record(span);
     if let Some(base) = NonNull::new(object) {
@@ -250,6 +255,7 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
     }
     if bytes < old {
         Pages::Huge.resized(old, bytes);
+        backed::sub(old - bytes);
         let start = base.addr().get();
         let entries_from = start + bytes.next_multiple_of(ARENA_BYTES);
         if entries_from < start + old {
@@ -259,6 +265,9 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
         // SAFETY: the tail of the mapping, which the object's owner gives up.
         unsafe { sys::unmap(base.add(bytes), old - bytes) };
         return true;
+    }
+    if !mheap::make_room(bytes - old) {
+        return false;
     }
     // SAFETY: the object's own mapping, whose owner calls.
     if !unsafe { sys::resize_in_place(base, old, bytes) } {
@@ -282,6 +291,9 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
         return None;
     }
     let (old, bytes) = (span.bytes(), mapping_bytes(size)?);
+    if !mheap::make_room(bytes.saturating_sub(old)) {
+        return None;
+    }
     let from = NonNull::new(object)?;
     let to = arena::reserve_huge(bytes, align.max(ARENA_BYTES))?;
     // The old entries go first: once its pages have moved, anyone may get the address space.
@@ -303,6 +315,8 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
 /// been filled so far; any other may be used sparsely, and huge pages would be resident all the same.
 fn has_grown(base: NonNull<u8>, old: usize, bytes: usize) {
     Pages::Huge.resized(old, bytes);
+    backed::add(bytes);
+    backed::sub(old);
     // SAFETY: whole system pages of a mapping of ours.
     unsafe { sys::advise_huge_pages(base, bytes) };
 }

@@ -83,6 +83,8 @@ mod abi;
 #[cfg(not(loom))]
 mod arena;
 #[cfg(not(loom))]
+mod backed;
+#[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
 mod counters;
@@ -101,6 +103,8 @@ mod mheap;
 #[cfg(not(loom))]
 mod runtime;
 #[cfg(not(loom))]
+mod scavenge;
+#[cfg(not(loom))]
 mod shards;
 #[cfg(not(loom))]
 mod stats;
@@ -114,7 +118,7 @@ mod models;
 mod oom_tests;
 
 #[cfg(not(loom))]
-pub use abi::{Configured, SpanMalloc, trim};
+pub use abi::{Configured, SpanMalloc, background, trim};
 #[cfg(not(loom))]
 pub use config::{
     Config, HugePages, MemoryLimit, Release, ReleaseBy, config, set_config, set_memory_limit,

@@ -7,7 +7,7 @@
 use core::ptr;
 
 use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
-use crate::{large, runtime};
+use crate::{large, runtime, scavenge};
 
 /// Allocates `size` bytes at a multiple of `align`. Null if the system has no memory.
 #[inline]
@@ -57,7 +57,7 @@ pub(crate) fn alloc_rest(size: usize, align: usize) -> *mut u8 {
         return object;
     }
     if class == SizeClass::NONE {
-        return large::alloc(size, align, false);
+        return alloc_large(size, align, false);
     }
     alloc_slow(class)
 }
@@ -70,7 +70,7 @@ fn free_rest(object: *mut u8, size: usize, align: usize) {
         return;
     }
     if class == SizeClass::NONE {
-        return large::free(object);
+        return free_large(object);
     }
     free_slow(class, object);
 }
@@ -79,10 +79,23 @@ fn free_rest(object: *mut u8, size: usize, align: usize) {
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_slow(class: SizeClass) -> *mut u8 {
-    match runtime::mcache() {
+    let alloc = || match runtime::mcache() {
         Some(mcache) => mcache.alloc(class),
         None => runtime::alloc_detached(class),
+    };
+    with_scavenger(alloc)
+}
+
+/// Allocates, with what the scavenger has to do before and after, and again if it finds room.
+#[inline]
+fn with_scavenger(alloc: impl Fn() -> *mut u8) -> *mut u8 {
+    scavenge::before_alloc();
+    let mut object = alloc();
+    if object.is_null() && scavenge::finds_room() {
+        object = alloc();
     }
+    scavenge::after_alloc();
+    object
 }
 
 /// Frees when the magazine is full, the thread has no mcache, or the object is the newest one in its
@@ -94,6 +107,18 @@ pub(crate) fn free_slow(class: SizeClass, object: *mut u8) {
         Some(mcache) => mcache.free(class, object),
         None => runtime::free_detached(class, object),
     }
+    scavenge::after_free();
+}
+
+/// Allocates an object of whole pages; see [`large::alloc`].
+pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    with_scavenger(|| large::alloc(size, align, zeroed))
+}
+
+/// Frees an object of whole pages. Aborts if `object` is none.
+pub(crate) fn free_large(object: *mut u8) {
+    large::free(object);
+    scavenge::after_free();
 }
 
 /// Allocates `size` zero bytes at a multiple of `align`. Null if the system has no memory. Fresh
@@ -101,7 +126,7 @@ pub(crate) fn free_slow(class: SizeClass, object: *mut u8) {
 #[inline]
 pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
     if class_for(size, align) == SizeClass::NONE {
-        return large::alloc(size, align, true);
+        return alloc_large(size, align, true);
     }
     let object = alloc(size, align);
     if !object.is_null() {

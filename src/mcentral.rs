@@ -23,15 +23,15 @@ use crate::arena::{Place, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{Geometry, MAGAZINES, SizeClass};
 use crate::depot::{BatchRef, Depot};
-use crate::mheap::spans;
-use crate::mspan::{MSpan, PrivateSlots};
+use crate::mheap::{huge_pages, spans};
+use crate::mspan::{MSpan, PrivateSlots, Set};
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
 use crate::span_set::SpanSet;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
-use crate::tiny;
+use crate::{backed, config, sys, tiny};
 
 /// One shard of one class.
 #[repr(align(128))] // Two cache lines, as the prefetcher of x86-64 fetches pairs.
@@ -70,6 +70,69 @@ static SHARDS: [[Shard; MAGAZINES]; MAX_SHARDS] = [const {
 }; MAX_SHARDS];
 
 impl Shard {
+    /// Gives the pages of the free slots of one idle span back to the system. False if there is none.
+    fn release_slots_of_one(&self, class: SizeClass) -> bool {
+        let geometry = class.geometry();
+        let mut spans = self.lock.lock();
+        // SAFETY: the lock is held, here and below, and the spans of its set have it as their home.
+        let Some(span) = (unsafe { spans.set.pop_idle() }) else {
+            return false;
+        };
+        // SAFETY: as above.
+        let free = unsafe {
+            span.shared().set = Set::CHECKED_OUT;
+            span.shared().moves_at = u16::MAX;
+            span.free_ranges(geometry, sys::page_bytes())
+        };
+        self.set_hints(&spans.set);
+        drop(spans);
+        let mut released = 0;
+        if let Some(base) = NonNull::new(span.base()) {
+            for (offset, end) in free.iter() {
+                // SAFETY: whole pages of free slots. Nobody hands them out meanwhile: the span is in no
+                // set, and no thread's current one.
+                unsafe {
+                    let start = base.add(offset);
+                    if sys::release(start, end - offset, config::releases_lazily()) {
+                        huge_pages::after_release_in_span(start, end - offset);
+                        released += (end - offset) / sys::page_bytes();
+                    }
+                }
+            }
+        }
+        let mut spans = self.lock.lock();
+        // SAFETY: as above.
+        unsafe { note_released(span, released) };
+        // SAFETY: as above; the span is in no list.
+        let listed = unsafe {
+            span.shared().set = Set::NONE;
+            spans.set.insert_released(span, geometry)
+        };
+        self.set_hints(&spans.set);
+        drop(spans);
+        if !listed {
+            free_span(span);
+        }
+        true
+    }
+
+    /// Frees the objects of up to `batches` batches of the depot to their spans.
+    fn drain_depot(&self, class: SizeClass, batches: u32) {
+        let mut spare = None;
+        for _ in 0..batches {
+            let mut spans = self.lock.lock();
+            let batch = spans.depot.take(&mut spare);
+            self.depot_hint.store(spans.depot.full_batches(), Relaxed);
+            drop(spans);
+            let Some(mut full) = batch else { break };
+            put(class, full.get().objects());
+            spare = Some(full);
+        }
+        if let Some(spare) = spare {
+            self.lock.lock().depot.put_empty(spare);
+        }
+    }
+
     /// Tells those who don't hold the lock what the set is like. Relaxed: hints.
     fn set_hints(&self, set: &SpanSet) {
         self.partial_hint.store(set.partial_spans(), Relaxed);
@@ -205,6 +268,8 @@ impl Spans {
                 break;
             };
             // SAFETY: as above.
+            unsafe { note_released(span, 0) };
+            // SAFETY: as above.
             let free = usize::from(unsafe { span.shared() }.free_slots);
             if free > wanted - taken {
                 // SAFETY: as above; `private` has no span, so it is empty.
@@ -252,7 +317,7 @@ pub(crate) fn put_back(class: SizeClass, private: &PrivateSlots) {
     shard.set_hints(&spans.set);
     drop(spans);
     if all_free {
-        spans::free_span(span);
+        free_span(span);
     }
 }
 
@@ -284,7 +349,29 @@ fn free_spans(mut list: Option<NonNull<MSpan>>) {
         let span = unsafe { span.as_ref() };
         // SAFETY: as above.
         list = unsafe { span.shared() }.next.take();
-        spans::free_span(span);
+        free_span(span);
+    }
+}
+
+/// Gives a span of which all slots are free to the page heap.
+fn free_span(span: &'static MSpan) {
+    // SAFETY: the span is the caller's.
+    unsafe { note_released(span, 0) };
+    spans::free_span(span);
+}
+
+/// Notes how many pages of the system went back from a span, and counts those of before as in use
+/// again: which of them are is not known.
+///
+/// # Safety
+/// As for [`MSpan::shared`].
+unsafe fn note_released(span: &MSpan, pages: usize) {
+    let pages = u8::try_from(pages).unwrap_or(u8::MAX);
+    // SAFETY: the caller's promise.
+    let before = core::mem::replace(unsafe { &mut span.shared().released }, pages);
+    if before != pages {
+        backed::add(usize::from(before) * sys::page_bytes());
+        backed::sub(usize::from(pages) * sys::page_bytes());
     }
 }
 
@@ -383,21 +470,42 @@ pub(crate) fn put_batch(class: SizeClass, batch: BatchRef) -> Result<Option<Batc
 
 /// Frees the objects of all depots to their spans. The records stay in the depots.
 pub(crate) fn drain_depots() {
+    for_each_shard(|shard, class| shard.drain_depot(class, u32::MAX));
+}
+
+/// Frees the objects of those batches to their spans that nobody needed since the last call.
+pub(crate) fn shrink_depots() {
+    for_each_shard(|shard, class| {
+        // Relaxed: what is missed now is found the next time.
+        if shard.depot_hint.load(Relaxed) > 0 {
+            let idle = shard.lock.lock().depot.idle_batches(); // The guard ends here.
+            shard.drain_depot(class, idle);
+        }
+    });
+}
+
+/// Begins a round of idle spans: those that nobody needed in the one before.
+pub(crate) fn begin_round() {
+    for_each_shard(|shard, _| {
+        shard.lock.lock().set.begin_round();
+    });
+}
+
+/// Gives the pages of the free slots of up to `most` idle spans back to the system; of how many.
+pub(crate) fn release_idle_slots(most: u32) -> u32 {
+    let mut left = most;
+    for_each_shard(|shard, class| {
+        while left > 0 && shard.release_slots_of_one(class) {
+            left -= 1;
+        }
+    });
+    most - left
+}
+
+fn for_each_shard(mut visit: impl FnMut(&Shard, SizeClass)) {
     for row in &SHARDS[..shard_count()] {
         for (index, shard) in row.iter().enumerate() {
-            let mut spare = None;
-            loop {
-                let mut spans = shard.lock.lock();
-                let batch = spans.depot.take(&mut spare);
-                shard.depot_hint.store(spans.depot.full_batches(), Relaxed);
-                drop(spans);
-                let Some(mut full) = batch else { break };
-                put(SizeClass::new(index), full.get().objects());
-                spare = Some(full);
-            }
-            if let Some(spare) = spare {
-                shard.lock.lock().depot.put_empty(spare);
-            }
+            visit(shard, SizeClass::new(index));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
-use crate::sys;
+use crate::{backed, sys};
 
 /// Bytes mapped at a time. Untouched pages cost no memory; a power of two and at least one page of
 /// any system.
@@ -46,11 +46,12 @@ pub(crate) fn alloc<T>() -> Option<NonNull<T>> {
     const { assert!(align_of::<T>() <= 4096) };
     let bytes = size_of::<T>();
     let memory = if bytes > CHUNK_BYTES / 4 {
-        sys::map(bytes)?
+        map(bytes)?
     } else {
         carve(bytes, align_of::<T>())?
     };
     BYTES.fetch_add(bytes, Relaxed);
+    backed::add(bytes);
     Some(memory.cast())
 }
 
@@ -59,12 +60,18 @@ pub(crate) fn record_bytes() -> usize {
     BYTES.load(Relaxed)
 }
 
+fn map(bytes: usize) -> Option<NonNull<u8>> {
+    let mapping = sys::map(bytes)?;
+    sys::name_mapping(mapping, bytes, c"spanmalloc: records");
+    Some(mapping)
+}
+
 fn carve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     let mut rest = RECORDS.lock();
     if let Some(found) = rest.take(bytes, align) {
         return Some(found);
     }
-    let chunk = sys::map(CHUNK_BYTES)?;
+    let chunk = map(CHUNK_BYTES)?;
     *rest = Rest {
         start: Some(chunk),
         bytes: CHUNK_BYTES,

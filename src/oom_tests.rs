@@ -16,7 +16,7 @@ use std::thread;
 use std::vec::Vec;
 
 use crate::sys::fault;
-use crate::{malloc, runtime, stats};
+use crate::{malloc, scavenge, stats};
 
 /// Which request is the first that fails, in the environment of the child.
 const FROM: &str = "SPANMALLOC_TEST_FAIL_FROM";
@@ -201,7 +201,7 @@ impl World {
         self.run_huge();
         self.run_thread();
         self.free_half();
-        runtime::trim();
+        scavenge::trim();
         (0..1000).for_each(|_| self.alloc(64, 8));
         self.check();
     }
@@ -262,7 +262,7 @@ fn child() {
     world.run();
     assert_eq!(world.nulls, nulls, "nothing fails any more");
     world.free_all();
-    runtime::trim();
+    scavenge::trim();
     let end = stats();
     assert_eq!(end.in_use_bytes, 0, "{end:?}");
     assert_eq!(end.dirty_bytes + end.cached_bytes, 0, "{end:?}");

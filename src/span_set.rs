@@ -22,13 +22,17 @@ type Link = Option<NonNull<MSpan>>;
 
 /// Sets of spans. All-zero bytes are a valid, empty one.
 pub(crate) struct SpanSet {
-    /// First span of each bucket, then the first full span.
-    heads: [Link; BUCKETS + 1],
-    nonempty: u8,
+    /// First span of each bucket, then of those with released slots, then of the full ones.
+    heads: [Link; BUCKETS + 2],
+    nonempty: u16,
     /// Spans in the partial lists.
     partial: u32,
     /// Those of them whose bucket is [`LOOSE_BUCKET`] or a later one.
     loose: u32,
+    /// Fewest of those since [`SpanSet::begin_round`].
+    least_loose: u32,
+    /// Loose spans that nobody needed in the last round, and whose free slots may go.
+    idle: u32,
     /// Spans in the list of full ones.
     full: u32,
 }
@@ -49,11 +53,18 @@ fn set_for(free: u16, geometry: &Geometry) -> Set {
     Set(bucket.min(BUCKETS as u8 - 1))
 }
 
+/// Whether more than three eighths of the slots of spans in this set are free, and none of their
+/// pages went back.
+fn is_loose(set: Set) -> bool {
+    (LOOSE_BUCKET..Set::RELEASED.0).contains(&set.0)
+}
+
 /// Free slots from which on a span of `set` belongs into another one: all of its slots, if not
 /// before.
 fn moves_at(set: Set, geometry: &Geometry) -> u16 {
     let next_bucket = match set {
         Set::FULL => return 1,
+        Set::RELEASED => return geometry.slots as u16,
         Set(bucket) => u32::from(bucket) + 1,
     };
     let first_of_next = (next_bucket << 16).div_ceil(geometry.bucket_scale);
@@ -66,10 +77,12 @@ fn moves_at(set: Set, geometry: &Geometry) -> u16 {
 impl SpanSet {
     pub(crate) const fn new() -> Self {
         Self {
-            heads: [None; BUCKETS + 1],
+            heads: [None; BUCKETS + 2],
             nonempty: 0,
             partial: 0,
             loose: 0,
+            least_loose: 0,
+            idle: 0,
             full: 0,
         }
     }
@@ -118,6 +131,45 @@ impl SpanSet {
         true
     }
 
+    /// Begins a round: as many loose spans are idle as nobody needed in the last one.
+    pub(crate) fn begin_round(&mut self) {
+        self.idle = core::mem::replace(&mut self.least_loose, self.loose);
+    }
+
+    /// Takes one of the emptiest loose spans out, if there are idle ones.
+    ///
+    /// # Safety
+    /// As for [`Self::pop_fullest`].
+    pub(crate) unsafe fn pop_idle(&mut self) -> Option<&'static MSpan> {
+        self.idle = self.idle.checked_sub(1)?;
+        let loose = usize::from(LOOSE_BUCKET)..BUCKETS;
+        let head = self.heads[loose].iter().rev().find_map(|head| *head)?;
+        // SAFETY: records live for ever; the head of a list is a span of this set.
+        let span = unsafe { head.as_ref() };
+        // SAFETY: the caller's promise; the span is in this set.
+        unsafe { self.unlink(span) };
+        Some(span)
+    }
+
+    /// Puts a span that is in no list among those with released slots. Returns false, and leaves it
+    /// out, if all its slots are free.
+    ///
+    /// # Safety
+    /// As for [`Self::insert`].
+    pub(crate) unsafe fn insert_released(
+        &mut self,
+        span: &'static MSpan,
+        geometry: &Geometry,
+    ) -> bool {
+        // SAFETY: the caller's promise.
+        if u32::from(unsafe { span.shared() }.free_slots) == geometry.slots {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.link_to(Set::RELEASED, span, geometry) };
+        true
+    }
+
     /// Moves a span to where its free slots say, after some were freed. Returns true if all its
     /// slots are free; it is in no list then, and the caller's.
     ///
@@ -159,9 +211,19 @@ impl SpanSet {
     /// # Safety
     /// The caller holds the lock of this set; `span` is in no list, and not all its slots are free.
     unsafe fn link(&mut self, span: &'static MSpan, geometry: &Geometry) {
+        // SAFETY: the caller's promise; the reference ends with this statement.
+        let free = unsafe { span.shared() }.free_slots;
+        // SAFETY: the caller's promise.
+        unsafe { self.link_to(set_for(free, geometry), span, geometry) };
+    }
+
+    /// Puts a span into a list.
+    ///
+    /// # Safety
+    /// As for [`Self::link`].
+    unsafe fn link_to(&mut self, set: Set, span: &'static MSpan, geometry: &Geometry) {
         // SAFETY: the caller's promise; the reference ends before another is made.
         let shared = unsafe { span.shared() };
-        let set = set_for(shared.free_slots, geometry);
         let index = usize::from(set.0);
         let old = self.heads[index].replace(NonNull::from(span));
         (shared.prev, shared.next) = (None, old);
@@ -175,7 +237,7 @@ impl SpanSet {
             return;
         }
         self.partial += 1;
-        self.loose += u32::from(set.0 >= LOOSE_BUCKET);
+        self.loose += u32::from(is_loose(set));
         self.nonempty |= 1 << index;
     }
 
@@ -203,7 +265,8 @@ impl SpanSet {
             self.full -= 1;
         } else {
             self.partial -= 1;
-            self.loose -= u32::from(set.0 >= LOOSE_BUCKET);
+            self.loose -= u32::from(is_loose(set));
+            self.least_loose = self.least_loose.min(self.loose);
             if self.heads[usize::from(set.0)].is_none() {
                 self.nonempty &= !(1 << set.0);
             }

@@ -6,7 +6,7 @@ use crate::base::PAGE_BYTES;
 use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::counters::{self, Counter, Pages, calls};
 use crate::mcache::{self, MCache, budget};
-use crate::{meta, mheap, runtime};
+use crate::{backed, meta, mheap, runtime};
 
 /// A look at the heap. Each number is right at some moment of the call, not all at the same one,
 /// while other threads work.
@@ -55,6 +55,9 @@ pub struct Stats {
     pub dirty_bytes: usize,
     /// Free bytes in the page heap that are not: they cost nothing.
     pub released_bytes: usize,
+    /// Bytes of memory that the allocator has from the system, as the memory limit counts them: spans less
+    /// what went back of their free slots, free pages that are backed, huge objects, records.
+    pub backed_bytes: usize,
     /// Bytes of the allocator's own records.
     pub record_bytes: usize,
     /// Bytes that magazines may hold beyond what each has at first.
@@ -111,6 +114,7 @@ pub fn stats() -> Stats {
         cached_bytes,
         dirty_bytes,
         released_bytes: free_bytes - dirty_bytes,
+        backed_bytes: backed::bytes(),
         record_bytes: meta::record_bytes(),
         magazine_budget_bytes: budget::used(),
         threads: runtime::attached(),
@@ -162,7 +166,7 @@ fn live_objects(class: SizeClass) -> usize {
 
 impl Stats {
     /// The fields, in order, with what they count.
-    pub(crate) fn fields(&self) -> [(&'static str, u64); 21] {
+    pub(crate) fn fields(&self) -> [(&'static str, u64); 22] {
         let bytes = |bytes: usize| bytes as u64;
         [
             ("live_objects", bytes(self.live_objects)),
@@ -187,6 +191,7 @@ impl Stats {
             ("cached_bytes", bytes(self.cached_bytes)),
             ("dirty_bytes", bytes(self.dirty_bytes)),
             ("released_bytes", bytes(self.released_bytes)),
+            ("backed_bytes", bytes(self.backed_bytes)),
             ("record_bytes", bytes(self.record_bytes)),
             ("threads", bytes(self.threads)),
         ]

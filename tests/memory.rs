@@ -1,4 +1,4 @@
-//! Memory of the process: what goes back to the system and when, what is touched, what zeroing and
+//! Memory of the process: what goes back to the system by `trim`, what is touched, what zeroing and
 //! resizing cost, and what happens when there is no more.
 
 #![cfg(not(miri))] // Starts processes, and reads what Linux says of them.
@@ -18,9 +18,6 @@ use spanmalloc::{SpanMalloc, stats, trim};
 static GLOBAL: SpanMalloc = SpanMalloc;
 
 const MIB: usize = 1 << 20;
-
-/// Free memory that the page heap keeps in any case. See `mheap/release.rs`.
-const DIRTY_KEPT_BYTES: usize = 64 * MIB;
 
 #[test]
 fn a_peak_of_small_objects_goes_back_by_trim() {
@@ -97,23 +94,6 @@ fn trim_tells_the_bytes_that_it_released() {
         let after = stats();
         assert_eq!((after.dirty_bytes, after.cached_bytes), (0, 0), "{after:?}");
         assert!(trim() < MIB);
-    });
-}
-
-#[test]
-fn free_memory_beyond_the_bound_goes_back_without_trim() {
-    alone(|| {
-        let objects: Vec<_> = (0..64).map(|seed| Object::new(8 * MIB, 8, seed)).collect();
-        let peak = rss_bytes();
-        assert!(peak > 512 * MIB, "{peak} bytes at the peak");
-        drop(objects);
-        let after = stats();
-        assert!(after.dirty_bytes <= DIRTY_KEPT_BYTES, "{after:?}");
-        assert!(
-            rss_bytes() < DIRTY_KEPT_BYTES + 32 * MIB,
-            "{} bytes, {after:?}",
-            rss_bytes()
-        );
     });
 }
 
@@ -384,5 +364,80 @@ fn without_address_space_allocation_fails_and_all_memory_can_be_used_again() {
         assert!(!object.try_resize(200 * MIB));
         assert!(!object.try_resize(1 << 45));
         object.check();
+    });
+}
+
+/// Each mapping of the process: its line in the table, and the flags that the kernel has for it.
+fn mappings() -> Vec<(String, String)> {
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut found = Vec::new();
+    let mut head = "";
+    for line in text.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            found.push((head.to_owned(), flags.to_owned()));
+        } else if line
+            .split(' ')
+            .next()
+            .is_some_and(|word| word.contains('-'))
+        {
+            head = line;
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_only_reserved_is_not_dumped() {
+    alone(|| {
+        let object = Box::new(1_u64);
+        let address = (&raw const *object).addr();
+        let (mut reserved, mut committed) = (0, 0);
+        for (head, flags) in mappings() {
+            let (range, rest) = head.split_once(' ').unwrap();
+            let (start, end) = range.split_once('-').unwrap();
+            let start = usize::from_str_radix(start, 16).unwrap();
+            let end = usize::from_str_radix(end, 16).unwrap();
+            let is_dumped = !flags.split(' ').any(|flag| flag == "dd");
+            if (start..end).contains(&address) {
+                assert!(rest.starts_with("rw") && is_dumped, "{head} {flags}");
+                committed += 1;
+            } else if start / (64 * MIB) == address / (64 * MIB) && rest.starts_with("---") {
+                assert!(!is_dumped, "{head} {flags}");
+                reserved += 1;
+            }
+        }
+        assert_eq!((reserved, committed), (1, 1));
+    });
+}
+
+#[test]
+fn mappings_have_names_where_the_kernel_can() {
+    alone(|| {
+        // SAFETY: names memory of this test, which is whole pages or an error.
+        let can = unsafe {
+            let page = libc::mmap(
+                std::ptr::null_mut(),
+                4096,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            let name = c"a test".as_ptr();
+            libc::prctl(
+                libc::PR_SET_VMA,
+                libc::PR_SET_VMA_ANON_NAME,
+                page,
+                4096,
+                name,
+            ) == 0
+        };
+        let object = Object::new(100 * MIB, 8, 1);
+        for name in ["heap", "huge object", "records"] {
+            let name = format!("[anon:spanmalloc: {name}]");
+            let found = mappings().iter().any(|(head, _)| head.ends_with(&name));
+            assert_eq!(found, can, "{name}");
+        }
+        drop(object);
     });
 }

@@ -9,6 +9,8 @@ mod allocator;
 #[cfg(all(feature = "preload", not(test)))]
 mod c;
 
+pub mod background;
+
 pub use configured::Configured;
 pub use global::SpanMalloc;
 
@@ -23,5 +25,5 @@ pub use global::SpanMalloc;
 /// let _ = spanmalloc::trim();
 /// ```
 pub fn trim() -> usize {
-    crate::runtime::trim()
+    crate::scavenge::trim()
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod fatal;
 pub(crate) mod line;
+#[cfg(not(loom))]
+pub(crate) mod pace;
 pub(crate) mod size_class;
 
 /// Bytes of a heap page, the unit of the page heap: 8 KiB, as in Go and TCMalloc.

@@ -77,42 +77,36 @@ fn begin_slow(config: &Config) {
 
 /// When free memory goes back to the system.
 #[inline]
-#[allow(dead_code)] // Used by the scavenger, as are the functions below.
 pub(crate) fn release() -> Release {
     state::release(STATE.chosen(Choice::Release))
 }
 
-/// The way in which memory goes back to the system.
+/// Whether memory that goes back stays until the system needs it.
 #[inline]
-#[allow(dead_code)]
-pub(crate) fn release_by() -> ReleaseBy {
-    state::release_by(STATE.chosen(Choice::ReleaseBy))
+pub(crate) fn releases_lazily() -> bool {
+    state::release_by(STATE.chosen(Choice::ReleaseBy)) == ReleaseBy::Free
 }
 
 /// Whether a background thread is to give memory back while the program is idle.
 #[inline]
-#[allow(dead_code)]
 pub(crate) fn background() -> bool {
     STATE.chosen(Choice::Background) != 0
 }
 
 /// Bytes that the allocator may take; `usize::MAX` for no limit.
 #[inline]
-#[allow(dead_code)]
 pub(crate) fn memory_limit_bytes() -> usize {
     STATE.limit_bytes()
 }
 
 /// Whether allocations beyond the limit fail.
 #[inline]
-#[allow(dead_code)]
 pub(crate) fn is_limit_hard() -> bool {
     STATE.chosen(Choice::HardLimit) != 0
 }
 
 /// Whether the heap asks for transparent huge pages.
 #[inline]
-#[allow(dead_code)]
 pub(crate) fn huge_pages() -> HugePages {
     state::huge_pages(STATE.chosen(Choice::HugePages))
 }

@@ -3,12 +3,15 @@
 //! Each magazine has its first few objects for free; growth beyond is paid from here and given back
 //! when the magazine shrinks or its thread exits. So 1,000 threads do not hold 1,000 full caches.
 
+use crate::config;
 use crate::shards::shard_count;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Bytes of objects for any process, and for each shard (about a CPU) besides.
 const BASE_BYTES: usize = 16 << 20;
 const SHARD_BYTES: usize = 2 << 20;
+/// Under a memory limit, at most one part of so many of it.
+const LIMIT_DIVISOR: usize = 32;
 
 /// Bytes in use. **Any thread; atomic**, a counter.
 static USED: AtomicUsize = AtomicUsize::new(0);
@@ -16,7 +19,8 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 /// Takes `bytes`, or nothing if that would exceed the bound.
 pub(super) fn take(bytes: usize) -> bool {
     let used = USED.fetch_add(bytes, Relaxed) + bytes;
-    let within = used <= BASE_BYTES + SHARD_BYTES * shard_count();
+    let most = BASE_BYTES + SHARD_BYTES * shard_count();
+    let within = used <= most.min(config::memory_limit_bytes() / LIMIT_DIVISOR);
     if !within {
         give(bytes);
     }

@@ -2,14 +2,14 @@
 
 #![allow(unsafe_code)]
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use super::MCache;
 use super::capacity::CALLS_A_DOUBLING;
 use super::magazine::Magazine;
 use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::depot::{BATCH_MAX, BatchRef};
-use crate::{mcentral, meta};
+use crate::{mcentral, meta, sys};
 
 impl MCache {
     /// Moves the `count` oldest objects out: as a batch into the depot, else to their spans.
@@ -72,6 +72,17 @@ impl MCache {
         for index in 1..MAGAZINES {
             self.flush_class(SizeClass::new(index));
         }
+    }
+
+    /// Gives the memory of the slots back, none of which is in use: fresh slots are null as well.
+    pub(crate) fn release_slots(&self) {
+        let unit = sys::page_bytes();
+        let first = NonNull::from(&self.slots).cast::<u8>();
+        let head = first.addr().get().wrapping_neg() % unit;
+        let bytes = (size_of_val(&self.slots) - head) / unit * unit;
+        // SAFETY: whole pages inside the record, which nobody refers to: each magazine's top and limit
+        // are elsewhere (`flush_all`), and the caller has the mcache.
+        unsafe { sys::release(first.add(head), bytes, false) };
     }
 
     /// Empties the magazine of a class and makes it unused, and puts its current span back.

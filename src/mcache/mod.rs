@@ -20,7 +20,8 @@
 //! Invariants:
 //!
 //! 1. Only the owning thread touches an mcache, but for the words of [`PrivateSlots`], which anyone
-//!    may read under the span's home lock.
+//!    may read under the span's home lock; and who has taken it back from an idle thread
+//!    ([`runtime::idle`](crate::runtime)).
 //! 2. The slots from 1 to `top` of a magazine hold distinct, taken objects of its class.
 //! 3. `limit` is `capacity` slots above slot 0; both are zero slots if the class is not in use.
 
@@ -46,6 +47,12 @@ use crate::counters::{Counters, calls};
 use crate::depot::BatchRef;
 use crate::meta;
 use crate::mspan::PrivateSlots;
+use crate::sync::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+    compiler_fence,
+};
+use crate::sys;
 use capacity::{Slow, SlowCalls};
 use magazine::{Magazine, Slot};
 
@@ -80,8 +87,17 @@ pub(crate) struct MCache {
     calls_in_round: [Cell<u8>; MAGAZINES],
     /// Of each class, what its last slow calls were.
     last: [Cell<SlowCalls>; MAGAZINES],
-    /// Slow calls so far.
-    slow_calls: Cell<u32>,
+    /// Slow calls so far. **Written by the owner, read by anyone.**
+    slow_calls: AtomicU32,
+    /// Whether the owner is in a slow call. **Written by the owner, read by anyone**: see
+    /// [`MCache::enter`].
+    busy: AtomicBool,
+    /// The owner, while the mcache may be taken back from it. **Under the `runtime::REGISTRY` lock.**
+    pub(crate) owner: Cell<Option<Owner>>,
+    /// Slow calls at the last look whether the owner is idle. **Under the `runtime::REGISTRY` lock.**
+    pub(crate) calls_seen: Cell<u32>,
+    /// Slow calls when it was emptied. **Under the `runtime::REGISTRY` lock.**
+    pub(crate) calls_when_emptied: Cell<u32>,
     /// A batch record for the next flush.
     spare: Cell<Option<BatchRef>>,
     /// Next free mcache. **Under the `runtime::REGISTRY` lock.**
@@ -98,7 +114,43 @@ pub(crate) struct MCache {
     live_untold: Cell<i64>,
 }
 
+/// The thread that has an mcache.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    /// Its slot.
+    pub(crate) slot: sys::SlotOfThread,
+    /// The kernel's number of it.
+    pub(crate) thread: i32,
+}
+
 impl MCache {
+    /// Slow calls of its owner so far. Any thread may ask.
+    pub(crate) fn slow_calls(&self) -> u32 {
+        self.slow_calls.load(Relaxed)
+    }
+
+    /// Begins a slow call of the owner, who looks afterwards whether its slot still has this mcache: who
+    /// takes it back changes the slot first, has all threads pass a barrier, and then asks
+    /// [`Self::is_busy_now`]. So one of the two sees the other (Dekker's argument, with the expensive half of
+    /// the barriers on the rare side).
+    #[inline]
+    pub(crate) fn enter(&self) {
+        self.busy.store(true, Relaxed);
+        compiler_fence(core::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Ends a slow call of the owner.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        // Release pairs with the Acquire in `is_busy_now`.
+        self.busy.store(false, Release);
+    }
+
+    /// Whether the owner is in a slow call.
+    pub(crate) fn is_busy_now(&self) -> bool {
+        self.busy.load(Acquire)
+    }
+
     /// A fresh mcache. `None` if the system has no memory.
     pub(crate) fn new() -> Option<NonNull<Self>> {
         let record = meta::alloc::<Self>()?;
@@ -176,8 +228,8 @@ impl MCache {
     fn note_slow_call(&self, class: SizeClass) {
         let of_class = &self.calls_in_round[class.index()];
         of_class.set(of_class.get().saturating_add(1));
-        let calls = self.slow_calls.get().wrapping_add(1);
-        self.slow_calls.set(calls);
+        let calls = self.slow_calls().wrapping_add(1);
+        self.slow_calls.store(calls, Relaxed);
         if calls.is_multiple_of(SLOW_CALLS_A_LOOK) {
             let looks = (calls / SLOW_CALLS_A_LOOK) as usize;
             let looked_at = SizeClass::new(1 + looks % (MAGAZINES - 1));

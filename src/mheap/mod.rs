@@ -17,22 +17,26 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod huge_pages;
+mod limit;
 mod release;
 pub(crate) mod run_cache;
 pub(crate) mod spans;
 
-pub(crate) use release::{release_all, release_excess};
+pub(crate) use limit::make_room;
+pub(crate) use release::{RELEASE_PAGES, release_all, release_pages};
 
 use core::ptr::NonNull;
 
 use crate::arena::{ARENA_BYTES, Arena};
 use crate::base::PAGE_BYTES;
+use crate::base::pace::Pace;
 use crate::mspan::MSpan;
 use crate::pages::{CHUNK_PAGES, MAX_ARENAS, RunIndex, Taken};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sync::{Guard, Mutex};
-use crate::sys;
+use crate::{backed, sys};
 
 /// A run of pages that belongs to its holder.
 #[derive(Clone, Copy)]
@@ -62,12 +66,6 @@ impl Run {
     }
 }
 
-/// Committed pages from which on the heap asks for transparent huge pages as it grows: 32 MiB. A huge
-/// page for a few kilobytes would be most of a small program's memory; beyond, they took
-/// 1 M slots from 84 to 78 ns an operation and 16 threads in the style of mstress from 153 to 142,
-/// for 2 to 7 MiB of RSS.
-const HUGE_PAGES_FROM: usize = 4096;
-
 /// All arenas, under the heap's lock.
 pub(crate) struct Heap {
     arenas: [Option<&'static Arena>; MAX_ARENAS],
@@ -79,6 +77,10 @@ pub(crate) struct Heap {
     free_pages: usize,
     committed_pages: usize,
     reserved_pages: usize,
+    /// Most pages in use since [`usage`] was asked.
+    peak_in_use_pages: usize,
+    /// Time for releases under a memory limit.
+    limit_pace: Pace,
 }
 
 static HEAP: Mutex<Heap> = Mutex::new(Heap {
@@ -89,7 +91,30 @@ static HEAP: Mutex<Heap> = Mutex::new(Heap {
     free_pages: 0,
     committed_pages: 0,
     reserved_pages: 0,
+    peak_in_use_pages: 0,
+    limit_pace: Pace::new(limit::SHARE_DIVISOR),
 });
+
+/// What the scavenger looks at, in pages.
+pub(crate) struct Usage {
+    pub(crate) in_use: usize,
+    /// Most that were in use since the last look.
+    pub(crate) peak: usize,
+    /// Free and backed.
+    pub(crate) dirty: usize,
+}
+
+/// The pages in use, and what they were since the last call.
+pub(crate) fn usage() -> Usage {
+    let mut heap = HEAP.lock();
+    let in_use = heap.in_use_pages();
+    let peak = core::mem::replace(&mut heap.peak_in_use_pages, in_use);
+    Usage {
+        in_use,
+        peak: peak.max(in_use),
+        dirty: heap.dirty_pages,
+    }
+}
 
 /// Page counts of the heap, for statistics.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,17 +140,23 @@ pub(crate) fn pages() -> Pages {
 /// are at most [`ARENA_PAGES`](crate::pages::ARENA_PAGES). `None` if the system has no memory.
 pub(crate) fn alloc_run(count: u32, align_pages: u32) -> Option<Run> {
     let mut heap = HEAP.lock();
-    heap.alloc(count, align_pages).or_else(|| {
-        heap.grow(count + align_pages - 1)?;
-        heap.alloc(count, align_pages)
-    })
+    let is_tight = align_pages == 1 && backed::above_limit(count as usize * PAGE_BYTES) > 0;
+    let backed = is_tight.then(|| limit::alloc_backed(&mut heap, count));
+    let run = backed
+        .flatten()
+        .or_else(|| heap.alloc(count, align_pages))
+        .or_else(|| {
+            heap.grow(count + align_pages - 1)?;
+            heap.alloc(count, align_pages)
+        })?;
+    limit::fits(heap, &run).then_some(run)
 }
 
 /// Gives a run back. May release free pages to the system, if too many are dirty.
 pub(crate) fn free_run(run: Run) {
     let mut heap = HEAP.lock();
     heap.free(run.arena, run.first, run.count, false);
-    release_excess(heap);
+    release::after_free(heap);
 }
 
 /// Takes the `extra` pages right behind a run, if they are free or can be committed.
@@ -147,10 +178,16 @@ pub(crate) fn extend_run(run: &Run, extra: u32) -> bool {
     }
     // SAFETY: the lock is held, and the first reference is not used any more.
     let taken = unsafe { run.arena.committed() }.pages.alloc_at(end, extra);
-    taken.is_some_and(|taken| {
-        heap.took(run.arena, taken);
-        true
-    })
+    let Some(taken) = taken else { return false };
+    heap.took(run.arena, taken);
+    heap.note_peak();
+    let added = Run {
+        first: end,
+        count: extra,
+        fresh: taken.released == extra,
+        ..*run
+    };
+    limit::fits(heap, &added)
 }
 
 impl Heap {
@@ -165,19 +202,53 @@ impl Heap {
         } else {
             pages.alloc_aligned(count, align_pages)?
         };
+        Some(self.run_of(arena, taken))
+    }
+
+    /// As [`Self::alloc`], where the fewest pages are not backed: for when more memory is not to be had. Costs
+    /// a step for each free run and each word of the arenas that have a run as long.
+    fn alloc_backed(&mut self, count: u32) -> Option<Run> {
+        let mut best = None;
+        let mut least = count + 1;
+        for arena in self.arenas[..self.count as usize].iter().copied().flatten() {
+            // SAFETY: `self` is reached through the lock only.
+            let pages = &unsafe { arena.committed() }.pages;
+            if let Some((first, released)) = pages.least_released(count, least) {
+                best = Some((arena, first));
+                least = released;
+            }
+        }
+        let (arena, first) = best?;
+        // SAFETY: as above.
+        let taken = unsafe { arena.committed() }.pages.alloc_at(first, count)?;
+        Some(self.run_of(arena, taken))
+    }
+
+    /// Accounts for pages just taken from an arena, which are in use from here on.
+    fn run_of(&mut self, arena: &'static Arena, taken: Taken) -> Run {
         self.took(arena, taken);
-        Some(Run {
+        self.note_peak();
+        Run {
             arena,
             first: taken.first,
-            count,
-            fresh: taken.released == count,
-        })
+            count: taken.count,
+            fresh: taken.released == taken.count && release::released_are_zero(),
+        }
+    }
+
+    fn in_use_pages(&self) -> usize {
+        self.committed_pages - self.free_pages
+    }
+
+    fn note_peak(&mut self) {
+        self.peak_in_use_pages = self.peak_in_use_pages.max(self.in_use_pages());
     }
 
     /// Accounts for pages just taken from an arena.
     fn took(&mut self, arena: &'static Arena, taken: Taken) {
         self.free_pages -= taken.count as usize;
         self.dirty_pages -= (taken.count - taken.released) as usize;
+        backed::add(taken.released as usize * PAGE_BYTES);
         self.reindex(arena);
     }
 
@@ -193,7 +264,9 @@ impl Heap {
             .pages
             .free(first, count, released);
         self.free_pages += count as usize;
-        if !released {
+        if released {
+            backed::sub(count as usize * PAGE_BYTES);
+        } else {
             self.dirty_pages += count as usize;
         }
         self.reindex(arena);
@@ -256,10 +329,9 @@ impl Heap {
             if !unsafe { sys::commit(start, bytes) } {
                 continue;
             }
-            if self.committed_pages >= HUGE_PAGES_FROM {
-                // SAFETY: as above.
-                unsafe { sys::advise_huge_pages(start, bytes) };
-            }
+            // SAFETY: as above; what is only reserved has no place in core dumps.
+            unsafe { sys::set_dumped(start, bytes, true) };
+            huge_pages::advise_growth(arena, first, end - first, self.committed_pages);
             committed.committed_pages = end;
             committed.pages.grow(first, end - first);
             self.committed_pages += (end - first) as usize;

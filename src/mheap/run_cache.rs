@@ -50,6 +50,8 @@ pub(crate) enum FreeRun {
 
 struct Bins {
     cached_pages: u32,
+    /// Fewest pages that were cached since [`shrink`].
+    least_pages: u32,
     /// Large objects that came by here.
     large: PageObjects,
     bins: [Bin; RUN_PAGES_MAX],
@@ -57,6 +59,7 @@ struct Bins {
 
 const EMPTY: Bins = Bins {
     cached_pages: 0,
+    least_pages: 0,
     large: PageObjects::NONE,
     bins: [Bin {
         len: 0,
@@ -146,6 +149,27 @@ pub(crate) fn drain() {
     }
 }
 
+/// Gives the heap as many pages as no one needed since the last call, longest runs first.
+pub(crate) fn shrink() {
+    for shard in &SHARDS[..shard_count()] {
+        let bins = shard.lock();
+        let mut idle = bins.least_pages;
+        drop(bins);
+        for count in (1..=RUN_PAGES_MAX as u32).rev() {
+            while count <= idle {
+                let run = shard.lock().pop(count); // The guard ends here: the heap locks next.
+                let Some(run) = run else { break };
+                idle -= count;
+                if let Some(run) = run.into_pages() {
+                    free_run(run);
+                }
+            }
+        }
+        let mut bins = shard.lock();
+        bins.least_pages = bins.cached_pages;
+    }
+}
+
 /// Large objects that came by here.
 pub(crate) fn large_objects() -> PageObjects {
     let shards = SHARDS[..shard_count()].iter();
@@ -181,6 +205,7 @@ impl Bins {
         let run = bin.runs.get_mut(last as usize)?.take();
         bin.len = last;
         self.cached_pages -= count;
+        self.least_pages = self.least_pages.min(self.cached_pages);
         run
     }
 

@@ -46,12 +46,15 @@ pub(crate) const BUCKETS: usize = 8;
 pub(crate) struct Set(pub(crate) u8);
 
 impl Set {
-    /// No slot is free. Sets below it are the partial ones, by bucket, fullest first.
-    pub(crate) const FULL: Self = Self(BUCKETS as u8);
-    /// Some thread's current span; in no list.
-    pub(crate) const CHECKED_OUT: Self = Self(BUCKETS as u8 + 1);
+    /// Sets below it are the partial ones, by bucket, fullest first. Of the spans in this one, pages of
+    /// free slots went back to the system.
+    pub(crate) const RELEASED: Self = Self(BUCKETS as u8);
+    /// No slot is free.
+    pub(crate) const FULL: Self = Self(BUCKETS as u8 + 1);
+    /// Some thread's current span, or on its way; in no list.
+    pub(crate) const CHECKED_OUT: Self = Self(BUCKETS as u8 + 2);
     /// Not in mcentral: every slot is free, or the span holds a large object.
-    pub(crate) const NONE: Self = Self(BUCKETS as u8 + 2);
+    pub(crate) const NONE: Self = Self(BUCKETS as u8 + 3);
 }
 
 /// Live objects of each 16-byte block of a span of tiny blocks: one bit a byte, set where a live
@@ -97,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) moves_at: u16,
     summary: u16,
     pub(crate) set: Set,
+    /// Pages of the system in free slots that went back to it; some may be in use again by now.
+    pub(crate) released: u8,
     words: [u64; WORDS],
     /// Neighbours in the list of its set.
     pub(crate) next: Option<NonNull<MSpan>>,
@@ -131,6 +136,30 @@ impl Shared {
         self.words[word] = free | bits;
         self.summary |= 1 << word;
         count
+    }
+}
+
+/// Ranges of a span, as offsets of their first byte and of the one behind them.
+#[derive(Default)]
+pub(crate) struct FreeRanges {
+    ranges: [(u32, u32); FREE_RANGES_MAX],
+    count: usize,
+}
+
+/// Most ranges that are told of: what is beyond stays as it is.
+const FREE_RANGES_MAX: usize = 16;
+
+impl FreeRanges {
+    fn add(&mut self, start: usize, end: usize) {
+        if let Some(range) = self.ranges.get_mut(self.count) {
+            *range = (start as u32, end as u32);
+            self.count += 1;
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
+        let found = self.ranges.iter().take(self.count);
+        found.map(|(start, end)| (*start as usize, *end as usize))
     }
 }
 
@@ -225,6 +254,7 @@ impl MSpan {
             moves_at: u16::MAX,
             summary: 0,
             set: Set::NONE,
+            released: 0,
             words: [0; WORDS],
         };
         // SAFETY: the caller's first promise.
@@ -413,6 +443,33 @@ impl MSpan {
         }
         shared.free_slots -= taken as u16;
         taken
+    }
+
+    /// Ranges of bytes, as offsets from the span's start, that lie in free slots of the shared half and
+    /// consist of whole units of `unit` bytes.
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    pub(crate) unsafe fn free_ranges(&self, geometry: &Geometry, unit: usize) -> FreeRanges {
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let slot_bytes = geometry.slot_bytes as usize;
+        let is_free = |slot: usize| shared.words[slot / 64] & (1 << (slot % 64)) != 0;
+        let mut found = FreeRanges::default();
+        let mut slot = 0;
+        while slot < geometry.slots as usize {
+            let first = slot;
+            while slot < geometry.slots as usize && is_free(slot) {
+                slot += 1;
+            }
+            let start = (first * slot_bytes).next_multiple_of(unit);
+            let end = slot * slot_bytes / unit * unit;
+            if start < end {
+                found.add(start, end);
+            }
+            slot += 1;
+        }
+        found
     }
 
     /// Moves all free slots of the shared half to the private half of the owner; their number.

@@ -90,6 +90,38 @@ impl ArenaPages {
         Some(self.take(Run::new(first, count)))
     }
 
+    /// The `count` pages at one end of a free run of which the fewest are released: the first of them, and how
+    /// many are. `None` if no run is as long, or all have `below` or more. Costs a step for each run and each
+    /// word.
+    pub(crate) fn least_released(&self, count: u32, below: u32) -> Option<(u32, u32)> {
+        if count == 0 || count > self.max_run {
+            return None;
+        }
+        let mut best = None;
+        let mut least = below;
+        let mut page = 0;
+        while let Some(first) = self.next_free(page) {
+            let run = self.leading_free(first);
+            page = first + run;
+            if run < count {
+                continue;
+            }
+            for start in [first, page - count] {
+                let words = Run::new(start, count).words();
+                let released = words.map(|(word, mask)| (self.released[word] & mask).count_ones());
+                let released = released.sum();
+                if released < least {
+                    least = released;
+                    best = Some((start, released));
+                }
+            }
+            if least == 0 {
+                break;
+            }
+        }
+        best
+    }
+
     /// Takes the `count` free pages at the lowest multiple of `align_pages` that has that many.
     ///
     /// `align_pages` is a power of two of at most [`ARENA_PAGES`]. As arenas are aligned to their
@@ -306,6 +338,16 @@ impl ArenaPages {
             let dirty = self.dirty(word) & mask;
             (dirty != 0).then(|| word as u32 * WORD_PAGES + dirty.ilog2())
         })
+    }
+
+    /// The lowest free page from `page` on, which may be the end of the arena.
+    fn next_free(&self, page: u32) -> Option<u32> {
+        Run::new(page, ARENA_PAGES - page)
+            .words()
+            .find_map(|(word, mask)| {
+                let free = self.free[word] & mask;
+                (free != 0).then(|| word as u32 * WORD_PAGES + free.trailing_zeros())
+            })
     }
 
     /// The free pages of a word that are not released.

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use core::ffi::{c_int, c_void};
+use core::ffi::{CStr, c_int, c_void};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
@@ -134,6 +134,37 @@ pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
     )
 }
 
+/// Gives a mapping a name, which `/proc/self/maps` shows where the kernel can (5.17, with
+/// `CONFIG_ANON_VMA_NAME`). Whole system pages of mappings made by this floor.
+pub(crate) fn name_mapping(start: NonNull<u8>, bytes: usize, name: &'static CStr) {
+    let _errno = KeepErrno::new();
+    // SAFETY: a name changes neither contents nor access.
+    unsafe {
+        libc::prctl(
+            libc::PR_SET_VMA,
+            libc::PR_SET_VMA_ANON_NAME,
+            start.as_ptr(),
+            bytes,
+            name.as_ptr(),
+        );
+    }
+}
+
+/// Says whether a range belongs into core dumps.
+///
+/// # Safety
+/// The range is whole system pages of mappings made by this floor.
+pub(crate) unsafe fn set_dumped(start: NonNull<u8>, bytes: usize, dumped: bool) {
+    let _errno = KeepErrno::new();
+    let advice = if dumped {
+        libc::MADV_DODUMP
+    } else {
+        libc::MADV_DONTDUMP
+    };
+    // SAFETY: advice changes no contents, and the caller owns the range.
+    unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
+}
+
 /// Gives memory and address space back.
 ///
 /// # Safety
@@ -149,16 +180,22 @@ pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
     unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
 }
 
-/// Gives the pages of a committed range back; they read as zero afterwards (`MADV_DONTNEED`).
-/// False if the kernel refused, and then the contents are as before.
+/// Gives the pages of a committed range back; they read as zero afterwards (`MADV_DONTNEED`). With
+/// `lazily` the kernel takes them when it needs memory, and until then they may have any contents
+/// (`MADV_FREE`). False if the kernel refused, and then the contents are as before.
 ///
 /// # Safety
 /// * The range is whole system pages, committed by this floor, and its owner calls.
 /// * Nothing lives in it.
-pub(crate) unsafe fn release(start: NonNull<u8>, bytes: usize) -> bool {
+pub(crate) unsafe fn release(start: NonNull<u8>, bytes: usize, lazily: bool) -> bool {
     let _errno = KeepErrno::new();
+    let advice = if lazily {
+        libc::MADV_FREE
+    } else {
+        libc::MADV_DONTNEED
+    };
     // SAFETY: the caller owns the range, and no object lives in it.
-    unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0 }
+    unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) == 0 }
 }
 
 /// Asks for transparent huge pages in a committed range; the kernel may ignore it.
@@ -169,6 +206,16 @@ pub(crate) unsafe fn advise_huge_pages(start: NonNull<u8>, bytes: usize) {
     let _errno = KeepErrno::new();
     // SAFETY: advice changes no contents, and the caller owns the range.
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+}
+
+/// Asks for no transparent huge pages in a committed range.
+///
+/// # Safety
+/// The range is whole system pages of mappings made by this floor.
+pub(crate) unsafe fn advise_small_pages(start: NonNull<u8>, bytes: usize) {
+    let _errno = KeepErrno::new();
+    // SAFETY: as in `advise_huge_pages`.
+    unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_NOHUGEPAGE) };
 }
 
 /// Changes the length of a mapping without moving it. False if its neighbour is in the way.
@@ -254,6 +301,32 @@ pub(crate) fn current_cpu() -> usize {
     usize::try_from(cpu).unwrap_or(0)
 }
 
+/// Nanoseconds of CPU time of the calling thread.
+pub(crate) fn thread_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// Nanoseconds since some moment; never turns back. Some milliseconds behind: of the last tick of the
+/// kernel's clock, which is read in a few nanoseconds.
+pub(crate) fn coarse_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// Nanoseconds since some moment; never turns back.
+pub(crate) fn now_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for writes. These clocks exist everywhere, so there is no error.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// A counter of the processor that runs at one rate on all CPUs.
 #[cfg(feature = "lock-stats")]
 pub(crate) fn ticks() -> u64 {
@@ -303,6 +376,12 @@ impl ExitHook {
         // SAFETY: `key` is valid for writes; the destructor is a plain function of this library.
         let error = unsafe { libc::pthread_key_create(&mut key, Some(destructor)) };
         (error == 0).then_some(Self(key))
+    }
+
+    /// The calling thread's value, if it was set.
+    pub(crate) fn value(self) -> Option<NonNull<c_void>> {
+        // SAFETY: the key is valid for the life of the process.
+        NonNull::new(unsafe { libc::pthread_getspecific(self.0) })
     }
 
     /// Arranges that the destructor runs with `value` when this thread exits. May call the C

@@ -31,12 +31,16 @@ compile_error!(
 #[cfg(not(loom))]
 mod slot;
 #[cfg(not(loom))]
-pub(crate) use slot::{set_thread_slot, thread_slot};
+pub(crate) use slot::{SlotOfThread, set_thread_slot, thread_slot};
 
 #[cfg(all(target_os = "linux", not(loom)))]
 mod fork;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use fork::*;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod thread;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use thread::*;
 #[cfg(not(loom))]
 mod weak;
 

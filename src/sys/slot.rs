@@ -13,6 +13,7 @@
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use crate::mcache::EMPTY;
 
@@ -32,6 +33,40 @@ mod word {
         ".popsection",
         empty = sym EMPTY,
     );
+
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn address() -> *mut *mut u8 {
+        let address;
+        // SAFETY: computes the address of the calling thread's own word; the first word at the thread
+        // pointer is its own address (System V ABI).
+        unsafe {
+            core::arch::asm!(
+                "mov {address}, qword ptr [rip + spanmalloc_mcache_slot@GOTTPOFF]",
+                "add {address}, qword ptr fs:[0]",
+                address = out(reg) address,
+                options(nostack, pure, readonly),
+            );
+        }
+        address
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn address() -> *mut *mut u8 {
+        let address;
+        // SAFETY: computes the address of the calling thread's own word.
+        unsafe {
+            core::arch::asm!(
+                "adrp {address}, :gottprel:spanmalloc_mcache_slot",
+                "ldr {address}, [{address}, :gottprel_lo12:spanmalloc_mcache_slot]",
+                "mrs {thread}, tpidr_el0",
+                "add {address}, {address}, {thread}",
+                address = out(reg) address,
+                thread = out(reg) _,
+                options(nostack, preserves_flags, pure, readonly),
+            );
+        }
+        address
+    }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)] // The whole point of the word: two instructions on the fast path.
@@ -118,6 +153,10 @@ mod word {
     pub(super) fn set(value: *mut u8) {
         SLOT.with(|slot| slot.set(value));
     }
+
+    pub(super) fn address() -> *mut *mut u8 {
+        SLOT.with(Cell::as_ptr)
+    }
 }
 
 /// This thread's word: the address of its mcache, or of a sentinel.
@@ -130,4 +169,28 @@ pub(crate) fn thread_slot() -> NonNull<u8> {
 /// Sets this thread's word.
 pub(crate) fn set_thread_slot(value: NonNull<u8>) {
     word::set(value.as_ptr());
+}
+
+/// The place of a thread's word, for other threads.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotOfThread(NonNull<AtomicPtr<u8>>);
+
+impl SlotOfThread {
+    /// The calling thread's.
+    pub(crate) fn here() -> Option<Self> {
+        // The word is a pointer, aligned as one; an atomic one is the same.
+        NonNull::new(word::address().cast()).map(Self)
+    }
+
+    /// Changes the word from `old` to `new`; false if it was not `old`.
+    ///
+    /// # Safety
+    /// The thread has not ended.
+    pub(crate) unsafe fn replace(self, old: NonNull<u8>, new: NonNull<u8>) -> bool {
+        // SAFETY: the caller's promise: the thread's memory is there. The thread itself reads and writes
+        // the word by single instructions. Relaxed: the barriers are the caller's.
+        let word = unsafe { self.0.as_ref() };
+        word.compare_exchange(old.as_ptr(), new.as_ptr(), Relaxed, Relaxed)
+            .is_ok()
+    }
 }

@@ -4,7 +4,7 @@ use core::ffi::{c_int, c_void};
 use core::fmt::{self, Write};
 
 use crate::stats::{Stats, stats};
-use crate::{runtime, sys};
+use crate::{scavenge, sys};
 
 /// `struct mallinfo2` of glibc.
 #[repr(C)]
@@ -77,7 +77,7 @@ extern "C-unwind" fn mallinfo() -> MallInfo {
 /// `malloc_trim` (glibc): 1 if memory went back to the system. All goes that can, whatever `pad`.
 #[unsafe(no_mangle)]
 extern "C-unwind" fn malloc_trim(_pad: usize) -> c_int {
-    c_int::from(runtime::trim() > 0)
+    c_int::from(scavenge::trim() > 0)
 }
 
 /// `malloc_stats` (glibc): the statistics, on standard error.

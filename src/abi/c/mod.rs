@@ -127,7 +127,7 @@ fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
         _ => return out_of_memory(),
     };
     if class_for(bytes, ALIGN) == SizeClass::NONE {
-        return or_out_of_memory(large::alloc(bytes, ALIGN, true));
+        return or_out_of_memory(malloc::alloc_large(bytes, ALIGN, true));
     }
     let object = allocate(bytes, ALIGN);
     if !object.is_null() {
@@ -159,7 +159,7 @@ fn release_slow(object: *mut u8) {
         return;
     }
     match live_span(object) {
-        Some(span) if span.class() == SizeClass::NONE => large::free(object),
+        Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
         Some(span) => malloc::free_slow(span.class(), object),
         None => foreign::report("free", object.addr()),
     }

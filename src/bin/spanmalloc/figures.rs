@@ -28,7 +28,7 @@ enum Unit {
 }
 
 /// What the report shows, in this order: the key in the library's object, and what it is called.
-const SHOWN: [(&str, &str, Unit); 23] = [
+const SHOWN: [(&str, &str, Unit); 24] = [
     ("allocations", "allocations", Unit::Count),
     ("allocated_bytes", "bytes allocated", Unit::Bytes),
     ("frees", "frees", Unit::Count),
@@ -63,6 +63,7 @@ const SHOWN: [(&str, &str, Unit); 23] = [
     ("cached_bytes", "free, in run caches", Unit::Bytes),
     ("dirty_bytes", "free, with memory", Unit::Bytes),
     ("released_bytes", "free, given back", Unit::Bytes),
+    ("backed_bytes", "all of it that is backed", Unit::Bytes),
     ("record_bytes", "the allocator's records", Unit::Bytes),
 ];
 

@@ -13,13 +13,20 @@
 //! child keeps the forking thread's mcache. What other threads' mcaches held stays allocated in the
 //! child: their owners may have been in the middle of anything.
 //!
+//! An idle thread's mcache is emptied by others ([`idle`]).
+//!
 //! Invariant: a thread's slot is `EMPTY`, [`DETACHED`], or a face of an mcache that no other thread
 //! has.
 
 #![allow(unsafe_code)]
 
+mod idle;
+
+pub(crate) use idle::{Idle, empty as empty_idle};
+
 use core::ffi::c_void;
 use core::iter::successors;
+use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use spin::Once;
@@ -33,7 +40,7 @@ use crate::sync::fork_owner;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
-use crate::{config, counters, mcentral, meta, mheap, sys, tiny};
+use crate::{config, counters, mcentral, meta, mheap, scavenge, sys, tiny};
 
 /// Mcaches that no thread has.
 struct FreeMCaches {
@@ -75,27 +82,59 @@ pub(crate) fn magazines() -> &'static Magazines {
 
 /// This thread's mcache; attaches the thread if it has none. `None` for a thread that was detached,
 /// and if the system has no memory.
-pub(crate) fn mcache() -> Option<&'static MCache> {
-    let magazines = magazines();
-    match magazines.mcache.get() {
-        // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
-        Some(mcache) => Some(unsafe { mcache.as_ref() }),
-        None if ptr::eq(magazines, &DETACHED) => None,
-        None => attach(),
+pub(crate) fn mcache() -> Option<Entered> {
+    loop {
+        let magazines = magazines();
+        match magazines.mcache.get() {
+            Some(mcache) => {
+                // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
+                let mcache = unsafe { mcache.as_ref() };
+                mcache.enter();
+                let entered = Entered(mcache);
+                if ptr::eq(self::magazines(), magazines) {
+                    return Some(entered);
+                }
+                // It was taken back just now.
+            }
+            None if ptr::eq(magazines, &DETACHED) => return None,
+            None if idle::has_again() => {}
+            None => attach()?,
+        }
     }
 }
 
+/// This thread's mcache, which nobody takes back meanwhile.
+pub(crate) struct Entered(&'static MCache);
+
+impl Deref for Entered {
+    type Target = MCache;
+
+    #[inline]
+    fn deref(&self) -> &MCache {
+        self.0
+    }
+}
+
+impl Drop for Entered {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// Gives this thread an mcache.
 #[cold]
-fn attach() -> Option<&'static MCache> {
+fn attach() -> Option<()> {
     let free = REGISTRY.lock().take(); // The guard ends here.
     let mcache = match free {
         Some(mcache) => mcache,
         None => MCache::new()?,
     };
+    // SAFETY: mcaches live for ever, and this one is ours.
+    let own = unsafe { mcache.as_ref() };
     ATTACHED.fetch_add(1, Relaxed);
     // First the slot: what the system allocates from here on finds the thread attached.
-    // SAFETY: mcaches live for ever, and this one is ours.
-    sys::set_thread_slot(NonNull::from(unsafe { mcache.as_ref() }.face()).cast());
+    sys::set_thread_slot(NonNull::from(own.face()).cast());
     config::init();
     let hook = EXIT_HOOK.call_once(|| {
         // The preloaded library does it in its constructor: this may be a call of the C library that
@@ -105,8 +144,8 @@ fn attach() -> Option<&'static MCache> {
         ExitHook::new(detach)
     });
     if hook.is_some_and(|hook| hook.set(mcache.cast())) {
-        // SAFETY: mcaches live for ever, and this one is ours.
-        return Some(unsafe { mcache.as_ref() });
+        idle::may_be_emptied(own);
+        return Some(());
     }
     // Nobody would empty it when the thread exits.
     sys::set_thread_slot(NonNull::from(&DETACHED).cast());
@@ -162,8 +201,12 @@ unsafe extern "C" fn detach(mcache: *mut c_void) {
         return;
     };
     sys::set_thread_slot(NonNull::from(&DETACHED).cast());
-    ATTACHED.fetch_sub(1, Relaxed);
+    let threads_left = ATTACHED.fetch_sub(1, Relaxed) - 1;
+    scavenge::wake_if_last(threads_left);
     let mut free = REGISTRY.lock();
+    // SAFETY: mcaches live for ever, and this one is ours. From here on nobody takes it back: the
+    // thread's slot is gone soon.
+    unsafe { mcache.as_ref() }.owner.set(None);
     if free.warm_count < warm_max() {
         push(&mut free.warm, mcache);
         free.warm_count += 1;
@@ -217,20 +260,24 @@ pub(crate) fn free_detached(class: SizeClass, object: *mut u8) {
     mcentral::put(class, &[object]);
 }
 
-/// Gives back what the calling thread, free mcaches, depots and the page heap hold, and releases all free
-/// pages to the system; the bytes released.
-pub(crate) fn trim() -> usize {
+/// Gives back what the calling thread, idle ones, free mcaches and depots hold, and what run caches do.
+pub(crate) fn empty_caches() {
     if let Some(mcache) = mcache() {
         mcache.flush_all();
     }
+    idle::empty(Idle::Now, 0..usize::MAX);
+    empty_free_mcaches();
+    mcentral::drain_depots();
+    mheap::run_cache::drain();
+}
+
+/// Empties the mcaches that no thread has.
+pub(crate) fn empty_free_mcaches() {
     loop {
         let warm = REGISTRY.lock().take_warm(); // The guard ends here.
         let Some(mcache) = warm else { break };
         empty_and_free(mcache);
     }
-    mcentral::drain_depots();
-    mheap::run_cache::drain();
-    mheap::release_all()
 }
 
 /// The use of the lock of this floor.
@@ -243,6 +290,7 @@ unsafe extern "C" fn before_fork() {
     // The C library takes the lock of its list of streams after this function, and who has that may
     // wait for a thread that waits for one of ours.
     sys::lock_streams();
+    scavenge::lock_for_fork();
     REGISTRY.lock_for_fork();
     mcentral::lock_for_fork();
     mheap::spans::lock_for_fork();
@@ -267,12 +315,13 @@ fn give_locks_back() {
         mheap::spans::unlock_after_fork();
         mcentral::unlock_after_fork();
         REGISTRY.unlock_after_fork();
+        scavenge::unlock_after_fork();
     }
 }
 
 unsafe extern "C" fn after_fork_in_child() {
-    // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
-    let mcache = magazines().mcache.get().map(|own| unsafe { own.as_ref() });
+    let mcache = idle::own();
+    idle::forget_others(mcache);
     let own_bytes = mcache.map_or(0, MCache::budget_bytes);
     // SAFETY: `before_fork` took the lock, in the thread that this is the copy of, and no other
     // thread runs yet.
@@ -280,5 +329,6 @@ unsafe extern "C" fn after_fork_in_child() {
     budget::reset(own_bytes + warm_bytes);
     ATTACHED.store(usize::from(mcache.is_some()), Relaxed);
     give_locks_back();
+    scavenge::after_fork_in_child();
     sys::reset_streams();
 }

@@ -1,0 +1,159 @@
+//! The background thread: does the scavenger's steps, also while the program does nothing.
+//!
+//! It starts when the heap has become large enough for it to matter ([`FROM_BYTES`]), in a call that
+//! allocates: not in one that frees, because the C library frees under locks that starting a thread needs.
+//! While the program works it takes a step four times a second; when there is nothing to give back and
+//! nobody allocates, it sleeps until a slow call wakes it. It makes no call that allocates, and all
+//! signals are blocked in it. It is detached: the end of the process does not wait for it. If all other
+//! threads end without `exit`, it ends as well, and with it the process.
+//!
+//! | state | meaning |
+//! |---|---|
+//! | off | there is none |
+//! | awake | it takes steps |
+//! | asleep | it waits for a slow call |
+//! | failed | there can be none: calls take the steps |
+
+use core::ffi::c_void;
+use core::ptr;
+
+use super::policy::Patience;
+use super::{PIECES_A_STEP, SCAVENGER};
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::{backed, config, mcache, mheap, sys};
+
+const OFF: u32 = 0;
+const AWAKE: u32 = 1;
+const ASLEEP: u32 = 2;
+const FAILED: u32 = 3;
+
+/// **Any thread; atomic**, and a futex.
+static STATE: AtomicU32 = AtomicU32::new(OFF);
+
+/// Backed bytes from which on the thread is worth its while: 16 MiB.
+const FROM_BYTES: usize = 16 << 20;
+/// Time between two steps: 250 ms.
+const STEP_NS: u64 = 250_000_000;
+/// Steps without a change after which it sleeps: two rounds and a half of the caches.
+const STEPS_TO_SLEEP: u32 = 20;
+/// Time after which it looks whether it is the last thread: 10 s.
+const ASLEEP_NS: u64 = 10_000_000_000;
+
+/// Whether the thread takes the steps, so that calls need not. Wakes it if it sleeps.
+#[inline]
+pub(super) fn sees_to_it() -> bool {
+    // Relaxed: the state publishes nothing but itself.
+    match STATE.load(Relaxed) {
+        AWAKE => true,
+        ASLEEP => {
+            wake();
+            true
+        }
+        _ => false,
+    }
+}
+
+/// How long to wait for a peak to come back.
+pub(super) fn patience() -> Patience {
+    if config::background() && STATE.load(Relaxed) != FAILED {
+        Patience::Much
+    } else {
+        Patience::Little
+    }
+}
+
+/// Starts the thread if it is wanted, and the heap is large enough for it.
+#[inline]
+pub(super) fn start_if_useful() {
+    if backed::bytes() >= FROM_BYTES && config::background() {
+        let _ = start();
+    }
+}
+
+/// Starts the thread if there is none; whether there is one then. The caller holds no lock.
+#[cold]
+pub(crate) fn start() -> bool {
+    // Before the thread exists: what starting it allocates finds it on its way.
+    if let Err(now) = STATE.compare_exchange(OFF, AWAKE, Relaxed, Relaxed) {
+        return now != FAILED;
+    }
+    let started = sys::start_thread(run);
+    if !started {
+        STATE.store(FAILED, Relaxed);
+    }
+    started
+}
+
+#[cold]
+fn wake() {
+    if STATE
+        .compare_exchange(ASLEEP, AWAKE, Relaxed, Relaxed)
+        .is_ok()
+    {
+        sys::futex_wake(&STATE);
+    }
+}
+
+/// A thread ends that had an mcache: the last one but this, perhaps.
+pub(crate) fn wake_if_last(threads_left: usize) {
+    if threads_left == 0 && STATE.load(Relaxed) == ASLEEP {
+        wake();
+    }
+}
+
+/// In the child of a `fork`.
+pub(super) fn has_gone() {
+    STATE.store(OFF, Relaxed);
+}
+
+/// What changes while the program works.
+#[derive(PartialEq, Eq)]
+struct Look {
+    slow_calls: u32,
+    in_use: usize,
+    dirty: usize,
+}
+
+impl Look {
+    fn now() -> Self {
+        let slow_calls = mcache::all().map(mcache::MCache::slow_calls);
+        let pages = mheap::pages();
+        Self {
+            slow_calls: slow_calls.fold(0, u32::wrapping_add),
+            in_use: pages.committed - pages.free,
+            dirty: pages.dirty,
+        }
+    }
+}
+
+/// The thread.
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
+    sys::name_thread();
+    let mut last = Look::now();
+    let mut unchanged = 0;
+    while !sys::is_last_thread() {
+        if !config::background() {
+            break;
+        }
+        while SCAVENGER
+            .lock()
+            .step(sys::coarse_ns(), Patience::Much, PIECES_A_STEP)
+        {}
+        let look = Look::now();
+        unchanged = if look == last { unchanged + 1 } else { 0 };
+        last = look;
+        if unchanged < STEPS_TO_SLEEP {
+            sys::futex_wait_for(&STATE, AWAKE, STEP_NS);
+        } else if STATE
+            .compare_exchange(AWAKE, ASLEEP, Relaxed, Relaxed)
+            .is_ok()
+        {
+            sys::futex_wait_for(&STATE, ASLEEP, ASLEEP_NS);
+            // Either it was woken, or it wakes by itself for a look.
+            let woken = STATE.swap(AWAKE, Relaxed) == AWAKE;
+            unchanged = if woken { 0 } else { STEPS_TO_SLEEP };
+        }
+    }
+    STATE.store(OFF, Relaxed);
+    ptr::null_mut()
+}

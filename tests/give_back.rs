@@ -1,0 +1,174 @@
+//! Memory goes back to the system when it is not needed any more, and the memory limit holds.
+
+#![cfg(not(miri))] // Starts processes, and reads what Linux says of them.
+
+mod common;
+
+use std::alloc::{Layout, alloc, dealloc};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Object, alone, peak_rss_bytes, rss_bytes};
+use spanmalloc::{MemoryLimit, Release, SpanMalloc, config, set_config, set_memory_limit, stats};
+
+#[global_allocator]
+static GLOBAL: SpanMalloc = SpanMalloc;
+
+const MIB: usize = 1 << 20;
+
+/// Frees a peak of 512 MiB, then does what is given until nearly all of it has gone back.
+fn peak_goes_back(mut meanwhile: impl FnMut()) {
+    let objects: Vec<_> = (0..64).map(|seed| Object::new(8 * MIB, 8, seed)).collect();
+    let peak = rss_bytes();
+    assert!(peak > 512 * MIB, "{peak} bytes at the peak");
+    drop(objects);
+    let start = Instant::now();
+    while rss_bytes() > 32 * MIB {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "{} bytes, {:?}",
+            rss_bytes(),
+            stats()
+        );
+        meanwhile();
+    }
+}
+
+#[test]
+fn free_memory_goes_back_by_slow_calls() {
+    alone(|| peak_goes_back(|| drop(Object::new(MIB, 8, 1))));
+}
+
+#[test]
+fn free_memory_goes_back_by_the_background_thread() {
+    alone(|| {
+        assert!(spanmalloc::background::start());
+        // Reading /proc allocates, but no more than magazines have.
+        peak_goes_back(|| thread::sleep(Duration::from_millis(50)));
+    });
+}
+
+#[test]
+fn free_memory_goes_back_at_once_if_it_is_to() {
+    alone(|| {
+        set_config(config().release(Release::AtOnce));
+        let objects: Vec<_> = (0..64).map(|seed| Object::new(8 * MIB, 8, seed)).collect();
+        drop(objects);
+        assert!(rss_bytes() < 32 * MIB, "{} bytes", rss_bytes());
+        assert_eq!(stats().dirty_bytes, 0);
+    });
+}
+
+#[test]
+fn idle_threads_keep_little() {
+    const THREADS: usize = 50;
+    alone(|| {
+        assert!(spanmalloc::background::start());
+        let barrier = Arc::new(Barrier::new(THREADS + 1));
+        let threads: Vec<_> = (0..THREADS as u64)
+            .map(|seed| {
+                let barrier = Arc::clone(&barrier);
+                thread::spawn(move || {
+                    barrier.wait();
+                    let objects: Vec<_> = (0..3000_usize)
+                        .map(|number| Object::new(16 << (number % 11), 8, seed))
+                        .collect();
+                    drop(objects);
+                    barrier.wait();
+                    barrier.wait();
+                    // It works as before.
+                    drop(Object::new(100, 8, seed));
+                })
+            })
+            .collect();
+        let before = rss_bytes();
+        barrier.wait();
+        barrier.wait();
+        let start = Instant::now();
+        while rss_bytes() > before + THREADS * (64 << 10) {
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "{} bytes of {before}, {:?}",
+                rss_bytes(),
+                stats()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+        barrier.wait();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn soft_limit_holds_while_the_need_is_below_it() {
+    alone(|| {
+        set_memory_limit(MemoryLimit::Bytes(64 * MIB));
+        let mut most = 0;
+        for round in 0..40_usize {
+            // Holes that the next round cannot use.
+            let objects: Vec<_> = (0..16)
+                .map(|seed| Object::new(MIB + round * 40_000, 8, seed))
+                .collect();
+            most = most.max(rss_bytes());
+            drop(objects);
+        }
+        assert!(most < 80 * MIB, "{most} bytes");
+        assert!(stats().backed_bytes <= 64 * MIB, "{:?}", stats());
+    });
+}
+
+#[test]
+fn soft_limit_below_the_need_lets_the_program_go_on() {
+    alone(|| {
+        set_memory_limit(MemoryLimit::Bytes(16 * MIB));
+        let objects: Vec<_> = (0..4000).map(|seed| Object::new(10_000, 8, seed)).collect();
+        assert!(stats().backed_bytes > 16 * MIB);
+        drop(objects);
+    });
+}
+
+#[test]
+fn hard_limit_refuses_what_does_not_fit_and_nothing_is_lost() {
+    alone(|| {
+        set_config(
+            config()
+                .memory_limit(MemoryLimit::Bytes(64 * MIB))
+                .hard_limit(true),
+        );
+        for size in [1000, 100_000, 3 * MIB, 80 * MIB] {
+            let layout = Layout::from_size_align(size, 8).unwrap();
+            let mut objects = Vec::with_capacity(70_000);
+            // SAFETY: the layout is not empty; each object is filled before it is read, within its size,
+            // and freed once with its layout.
+            unsafe {
+                loop {
+                    let object = alloc(layout);
+                    if object.is_null() {
+                        break;
+                    }
+                    assert!(objects.len() < objects.capacity(), "nothing is refused");
+                    object.write_bytes(objects.len() as u8, size);
+                    objects.push(object);
+                }
+                let held = objects.len() * size;
+                assert!(size > 64 * MIB || held > 40 * MIB, "{held} bytes of {size}");
+                for (number, object) in objects.into_iter().enumerate() {
+                    assert_eq!(*object, number as u8, "{number} of {size}");
+                    assert_eq!(*object.add(size - 1), number as u8);
+                    dealloc(object, layout);
+                }
+            }
+        }
+        assert!(peak_rss_bytes() < 76 * MIB, "{} bytes", peak_rss_bytes());
+        let layout = Layout::from_size_align(MIB, 8).unwrap();
+        // SAFETY: as above.
+        unsafe {
+            let object = alloc(layout);
+            assert!(!object.is_null(), "nothing is allocated any more");
+            dealloc(object, layout);
+        }
+    });
+}
