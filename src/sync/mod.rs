@@ -4,13 +4,15 @@
 //! (`--cfg loom`), so that the protocols under test are the ones that ship.
 //!
 //! Lock order, outermost first. A thread holds at most one lock of a row, and takes locks only
-//! downwards; `fork` takes all of them in this order.
+//! downwards; `fork` takes all of them in this order. `mcentral` may try a second shard, without waiting.
 //!
 //! | lock | guards |
 //! |---|---|
-//! | `runtime::REGISTRY` | the list of mcaches and the free ones |
-//! | `mcentral` shards, by class, then shard | spans and depot of a class |
-//! | `mheap` run caches, by shard | free runs kept for reuse, free span records |
+//! | `scavenge::SCAVENGER` | what the scavenger knows; calls only try it, but for `trim` |
+//! | `runtime::REGISTRY` | the free mcaches, and who owns the others |
+//! | `mcentral` shards, by shard, then class | spans and depot of a class |
+//! | `mheap::spans::RECORDS`, `MASKS` | free records of spans and of tiny blocks |
+//! | `mheap::run_cache` shards | free runs kept for reuse |
 //! | `mheap::HEAP` | free pages of all arenas |
 //! | `meta::RECORDS` | memory for records |
 
