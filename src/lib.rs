@@ -19,6 +19,8 @@
 //!   of a thread, and its current spans. *Batch*, *depot*: magazines on their way between threads.
 //! * *mcentral*: the spans of one class, shared by all threads, in shards by CPU.
 //! * *mheap*: all free pages. *Arena*: 64 MiB of reserved address space.
+//! * *backed*: with memory of the system. Free pages are *dirty* if they are, else *released*.
+//! * *scavenger*: what gives free memory back to the system, when it has not been needed for a while.
 //! * *tiny block*: 16 bytes that several objects of 1, 2 or 4 bytes share.
 //! * *large object*: pages of its own. *Huge object*: a mapping of its own, from 64 MiB on.
 //!
@@ -39,25 +41,37 @@
 //! 3. Full: the oldest half goes to the depot as a batch; if that is full too, object by object into
 //!    the bitmaps of their spans, each bit tested first.
 //! 4. A span whose last object comes back returns its pages to mheap.
-//! 5. Free pages beyond a bound go back to the system.
+//! 5. The pages stay backed. The scavenger releases what goes beyond the most that was in use in the
+//!    last seconds, in a thread of its own ([`background`]) or a little at a time in slow calls.
+//!
+//! # Options
+//!
+//! What can be chosen is in [`Config`]: when and how memory goes back, a memory limit, huge pages, the
+//! background thread. From the weakest to the strongest: the defaults, [`SpanMalloc::with`], environment
+//! variables `SPANMALLOC_*` (the README has their table, and `SPANMALLOC_HELP=1` prints it), and calls
+//! ([`set_config`], [`set_memory_limit`]). [`trim()`] gives back what can go at once; [`stats()`] tells
+//! where the memory is.
 //!
 //! # The floors
 //!
 //! Each file uses only floors above it in this list; the text of each says what holds there.
 //!
 //! `sys` the system, behind one contract · `base` size classes, the end of the process · `sync` the
-//! mutex, the lock order · `config` what the allocator was told · `meta` memory for records · `shards` which shard a thread uses · `pages`
-//! which pages of an arena are free · `mspan`, `span_set` spans, their bitmaps and sets · `depot`
-//! full magazines · `arena` address space, address to span · `mheap` the page heap · `mcentral`
-//! spans and batches by class · `tiny` several objects in a block · `mcache` magazines · `large`
-//! objects of whole pages · `runtime` threads and fork · `malloc` the operations · `abi` the faces.
+//! mutex, the lock order · `config` what the allocator was told · `backed` how much memory it has ·
+//! `meta` memory for records · `shards` which shard a thread uses · `pages` which pages of an arena are
+//! free · `mspan`, `span_set` spans, their bitmaps and sets · `depot` full magazines · `arena` address
+//! space, address to span · `counters` what happened how often · `mheap` the page heap · `mcentral` spans
+//! and batches by class · `tiny` several objects in a block · `mcache` magazines · `large` objects of
+//! whole pages · `runtime` threads, fork, idle threads · `scavenge` what goes back, and when · `malloc`
+//! the operations · `stats` where the memory is · `abi` the faces.
 //!
 //! # Errors, panics, safety
 //!
-//! Out of memory is null. Nothing panics. A caller's crime that is seen (a double free, a pointer
+//! Out of memory is null, and so is what a hard memory limit refuses. Nothing panics. A caller's crime that is seen (a double free, a pointer
 //! that is not from here, a wrong Layout) ends the process with one sentence on standard error that
 //! names the crime and the address. All functions may be called from any thread at any time, also
-//! from destructors of thread-local values, and in the child of a `fork`.
+//! from destructors of thread-local values, and in the child of a `fork`; but not from a signal handler
+//! that may have interrupted the allocator.
 
 #![no_std]
 // The model checker builds only the floors that have a protocol to check.

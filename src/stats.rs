@@ -80,7 +80,8 @@ pub struct Calls {
     pub peak_live_bytes: u64,
 }
 
-/// Reads the counters. Takes the locks of the page heap for a moment; O(threads).
+/// Reads the counters. Takes the locks of the page heap for a moment; O(threads, classes). Any thread may call
+/// it. Does not fail.
 ///
 /// ```
 /// let stats = spanmalloc::stats();

@@ -135,7 +135,7 @@ pub(crate) fn stats_file() -> Option<&'static [u8]> {
     sys::environment(STATS_FILE).filter(|name| !name.is_empty())
 }
 
-/// What is in effect. Other threads may change it meanwhile.
+/// What is in effect. Other threads may change it meanwhile. Takes no lock and does not fail.
 ///
 /// ```
 /// println!("{:?}", spanmalloc::config());
@@ -146,7 +146,9 @@ pub fn config() -> Config {
 }
 
 /// Changes what is in effect, whatever was said before. The next decisions of the allocator follow it;
-/// memory that it has is not touched by the call itself.
+/// memory that it has is not touched by the call itself. Any thread may call it; of two at a time each
+/// option has one's value. Options that were not asked for are set as well, to what `config` says: take
+/// that from [`config()`]. Takes no lock and does not fail.
 ///
 /// ```
 /// use spanmalloc::Release;
@@ -161,7 +163,8 @@ pub fn set_config(config: Config) {
 
 /// Changes the memory limit, and nothing else; as [`set_config`].
 ///
-/// [`MemoryLimit::Auto`] looks up what the process may have, also if it was chosen before.
+/// [`MemoryLimit::Auto`] looks up what the process may have, also if it was chosen before: it reads some
+/// small files of `/proc` and `/sys/fs/cgroup`. One that cannot be read sets no limit.
 ///
 /// ```
 /// use spanmalloc::MemoryLimit;

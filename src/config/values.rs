@@ -5,12 +5,14 @@ use super::options::DEFAULT;
 /// When free memory goes back to the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Release {
-    /// Beyond a bound, and what has not been used for a while.
+    /// When it has not been needed for a while: the most that was in use in the last 2 s stays, and
+    /// fades over 4 s.
     #[default]
     Lazily,
-    /// As soon as it is free.
+    /// As soon as its pages are free. Each free of pages may be a system call then, and each use of
+    /// them a fault.
     AtOnce,
-    /// Only when [`trim`](crate::trim) is called.
+    /// Only when [`trim`](crate::trim) is called, or a memory limit is near.
     Never,
 }
 
@@ -21,11 +23,13 @@ pub enum ReleaseBy {
     #[default]
     DontNeed,
     /// `MADV_FREE`: the system takes it when it needs memory. Cheaper if it is used again before; until
-    /// it is taken, the figures of the process count it.
+    /// it is taken, the figures of the process count it. The memory limit counts it as gone.
     Free,
 }
 
-/// How much memory the allocator may take from the system.
+/// How much memory the allocator may take from the system: memory that is backed, in use or free, and its
+/// records ([`Stats::backed_bytes`](crate::Stats::backed_bytes)). The program's own image, stacks and
+/// mappings do not count. A 64th of the limit is left for them before memory is given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MemoryLimit {
     /// As much as the system has.
@@ -36,14 +40,15 @@ pub enum MemoryLimit {
     /// half is taken, since reserved memory, stacks and libraries count there as well. No limit if there
     /// is none there. What they allow is looked up when this is chosen.
     Auto,
-    /// This many bytes. From 4 EiB on, no limit.
+    /// This many bytes. From 4 EiB on, no limit. Below what the program needs, a soft limit slows it down, and a
+    /// hard one makes allocations fail.
     Bytes(usize),
 }
 
 /// Whether the heap asks the system for transparent huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
-    /// Once the heap is large enough to gain by them.
+    /// Once the heap is large enough to gain by them: what it grows by beyond 32 MiB.
     #[default]
     Auto,
     /// From the start.
@@ -83,7 +88,8 @@ impl Config {
         DEFAULT
     }
 
-    /// Whether a background thread gives memory back while the program is idle.
+    /// Whether a background thread gives memory back while the program is idle. It starts when 16 MiB are
+    /// backed; see [`background`](crate::background).
     pub const fn background(mut self, on: bool) -> Self {
         self.background = on;
         self
@@ -102,13 +108,16 @@ impl Config {
     }
 
     /// How much memory the allocator may take from the system.
+    ///
+    /// Near the limit free memory goes back at once, for at most half of a CPU, and caches are emptied, for
+    /// at most a quarter of one.
     pub const fn memory_limit(mut self, limit: MemoryLimit) -> Self {
         self.memory_limit = limit;
         self
     }
 
-    /// Whether an allocation beyond the memory limit fails. Otherwise the allocator gives back what it
-    /// can to stay below the limit, and goes beyond it rather than fail.
+    /// Whether an allocation beyond the memory limit fails: it returns null. Otherwise the allocator gives
+    /// back what it can to stay below the limit, and goes beyond it rather than fail.
     pub const fn hard_limit(mut self, on: bool) -> Self {
         self.hard_limit = on;
         self

@@ -152,7 +152,7 @@ pub(crate) fn alloc_run(count: u32, align_pages: u32) -> Option<Run> {
     limit::fits(heap, &run).then_some(run)
 }
 
-/// Gives a run back. May release free pages to the system, if too many are dirty.
+/// Gives a run back. Its pages stay backed, unless free memory is to go at once.
 pub(crate) fn free_run(run: Run) {
     let mut heap = HEAP.lock();
     heap.free(run.arena, run.first, run.count, false);

@@ -34,7 +34,7 @@ static STATE: AtomicU32 = AtomicU32::new(OFF);
 const FROM_BYTES: usize = 16 << 20;
 /// Time between two steps: 250 ms.
 const STEP_NS: u64 = 250_000_000;
-/// Steps without a change after which it sleeps: two rounds and a half of the caches.
+/// Steps without a change after which it sleeps: 5 s, five rounds of the caches.
 const STEPS_TO_SLEEP: u32 = 20;
 /// Time after which it looks whether it is the last thread: 10 s.
 const ASLEEP_NS: u64 = 10_000_000_000;
