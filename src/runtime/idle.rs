@@ -7,8 +7,9 @@
 //! 2. All threads pass a memory barrier (`membarrier`): from here on no operation of the thread that
 //!    begins finds the mcache. One that has read the slot before may still be under way.
 //! 3. If the thread is in a slow call ([`MCache::is_busy_now`]), or the kernel does not say that it waits
-//!    in a system call, the mcache is left alone. Else nothing is under way: fast paths make no system
-//!    call, and slow calls say that they are busy.
+//!    in a system call outside of signal handlers, the mcache is left alone. Else nothing is under way: fast
+//!    paths make no system call, what a handler has interrupted is not looked at, and slow calls say that they
+//!    are busy.
 //! 4. The mcache is emptied as its owner would do it.
 //!
 //! In any case the thread's next call is a slow one, which finds the mcache by the exit hook's value and
@@ -99,7 +100,7 @@ fn empty_if_idle(mcache: &MCache, which: Idle) {
         return;
     }
     // First a look, so that threads that run are not disturbed.
-    if !sys::is_in_system_call(owner.thread) {
+    if !sys::is_in_system_call(owner.thread) || sys::may_be_in_handler(owner.thread) {
         return;
     }
     let (face, empty) = (NonNull::from(mcache.face()), NonNull::from(&EMPTY));
@@ -107,7 +108,7 @@ fn empty_if_idle(mcache: &MCache, which: Idle) {
     if !unsafe { owner.slot.replace(face.cast(), empty.cast()) }
         || !sys::barrier_in_all_threads()
         || mcache.is_busy_now()
-        || !sys::is_in_system_call(owner.thread)
+        || !sys::is_in_middle_of_nothing(owner.thread)
     {
         return;
     }
@@ -251,6 +252,62 @@ mod tests {
             while running.load(Ordering::Relaxed) > 0 {
                 empty_all();
             }
+        });
+    }
+
+    #[test]
+    fn a_signal_handler_that_waits_in_the_middle_of_a_call_loses_nothing() {
+        const KEPT: usize = 64;
+        const SIZE: usize = 400;
+        extern "C" fn handler(_: libc::c_int) {
+            let time = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 20_000,
+            };
+            // SAFETY: may be called in handlers; `time` is valid.
+            unsafe { libc::nanosleep(&time, core::ptr::null_mut()) };
+        }
+        // SAFETY: an all-zero `sigaction` is valid; the handler does what handlers may.
+        unsafe {
+            let mut action: libc::sigaction = core::mem::zeroed();
+            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGUSR1, &action, core::ptr::null_mut());
+        }
+        let take_and_free = |tag: u64| {
+            let held = [(); KEPT].map(|()| alloc(SIZE));
+            for object in held {
+                // SAFETY: the object has at least 8 bytes, aligned.
+                unsafe { object.cast::<u64>().write(tag) };
+            }
+            for object in held {
+                // SAFETY: as above.
+                assert_eq!(unsafe { object.cast::<u64>().read() }, tag);
+                free(object, SIZE);
+            }
+        };
+        let (to_main, from_thread) = mpsc::channel();
+        let stop = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let stop = &stop;
+            scope.spawn(move || {
+                // SAFETY: no precondition.
+                to_main.send(unsafe { libc::pthread_self() }).unwrap();
+                while stop.load(Ordering::Relaxed) == 0 {
+                    take_and_free(1);
+                }
+            });
+            let thread = from_thread.recv().unwrap();
+            for _ in 0..20_000 {
+                // SAFETY: the thread has not ended.
+                unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                // It gets the signal, and waits.
+                for _ in 0..10 {
+                    empty_all();
+                }
+                take_and_free(2);
+            }
+            stop.store(1, Ordering::Relaxed);
         });
     }
 }

@@ -2,11 +2,12 @@
 
 #![allow(unsafe_code)]
 
-use core::ffi::{c_int, c_long, c_void};
+use core::ffi::{CStr, c_int, c_long, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
 
+use super::cgroup::read;
 use super::linux::KeepErrno;
 
 /// Bytes of the thread's stack. It needs a page or two; but if it is the last thread of the process, the
@@ -111,13 +112,91 @@ pub(crate) fn barrier_in_all_threads() -> bool {
             && membarrier(MEMBARRIER_PRIVATE_EXPEDITED))
 }
 
-/// Whether a thread of this process waits in a system call, so that it is in the middle of nothing. False
-/// if the kernel does not tell.
+/// Whether a thread of this process waits in a system call of its own, or of a signal handler that began
+/// before. False if the kernel does not tell.
 pub(crate) fn is_in_system_call(thread: i32) -> bool {
     let mut text = [0; 32];
     // "running"; or "-1" and registers, if it waits for something else (a page); or the number of the call.
-    read_of_task(thread, "syscall", &mut text)
-        .is_some_and(|text| text.first().is_some_and(u8::is_ascii_digit))
+    read_of_task(thread, "syscall", &mut text).is_some_and(is_number_of_wait)
+}
+
+/// Calls that are no waits of the thread itself: where a signal handler ends, what it interrupted is under way
+/// again; and the child of a `vfork` runs in its parent's memory, also in what is the thread's own.
+const NO_WAITS: &[i64] = &[
+    libc::SYS_rt_sigreturn,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
+];
+
+/// Whether a text begins with the number of a system call that may wait.
+fn is_number_of_wait(text: &[u8]) -> bool {
+    let end = text.iter().position(|byte| *byte == b' ');
+    let digits = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+    number(digits, 10).is_some_and(|call| !NO_WAITS.iter().any(|no_wait| *no_wait as u64 == call))
+}
+
+/// Whether a thread of this process waits in a system call and not in a signal handler, so that it is in the
+/// middle of nothing. False if the kernel does not tell.
+///
+/// A handler that waits may have interrupted anything. While it runs its own signal is blocked; so a thread is
+/// in none if it blocks no signal that has a handler. (Not seen is one that lets its own signal through
+/// meanwhile: `SA_NODEFER`, `SA_RESETHAND` or a mask of its own. A thread that always blocks a signal that has a
+/// handler looks as if it was in it.)
+pub(crate) fn is_in_middle_of_nothing(thread: i32) -> bool {
+    let mut text = [0; STATUS_BYTES];
+    let mut status = || Status::of(read_of_task(thread, "status", &mut text)?);
+    // Since it waits and has not begun to wait meanwhile, it has waited all the time, with that mask.
+    (|| {
+        let before = status()?;
+        let mask = status()?;
+        let waits = !mask.may_be_in_handler && is_in_system_call(thread);
+        Some(waits && status()?.waits_begun == before.waits_begun)
+    })()
+    .unwrap_or(false)
+}
+
+/// Whether a thread of this process may be in a signal handler; as [`is_in_middle_of_nothing`], but it may have
+/// begun or ended since.
+pub(crate) fn may_be_in_handler(thread: i32) -> bool {
+    let mut text = [0; STATUS_BYTES];
+    let status = read_of_task(thread, "status", &mut text).and_then(Status::of);
+    status.is_none_or(|status| status.may_be_in_handler)
+}
+
+/// Bytes of the longest status that is understood: about 1,500, and 8 for each group of the user.
+const STATUS_BYTES: usize = 4096;
+
+/// What the kernel says of a thread.
+#[derive(Debug, PartialEq, Eq)]
+struct Status {
+    /// Whether it blocks a signal that has a handler.
+    may_be_in_handler: bool,
+    /// How often it ceased to run.
+    waits_begun: u64,
+}
+
+impl Status {
+    /// From the text of `status`, if it has all that is looked for.
+    fn of(text: &[u8]) -> Option<Self> {
+        let field = |name: &[u8], base| {
+            let mut lines = text.split(|byte| *byte == b'\n');
+            let value = lines.find_map(|line| line.strip_prefix(name))?;
+            number(value.trim_ascii(), base)
+        };
+        Some(Self {
+            may_be_in_handler: field(b"SigBlk:", 16)? & field(b"SigCgt:", 16)? != 0,
+            waits_begun: field(b"voluntary_ctxt_switches:", 10)?
+                .wrapping_add(field(b"nonvoluntary_ctxt_switches:", 10)?),
+        })
+    }
+}
+
+/// The number that a text is; `None` if it is none.
+fn number(text: &[u8], base: u32) -> Option<u64> {
+    let text = str::from_utf8(text).ok()?;
+    u64::from_str_radix(text, base).ok()
 }
 
 /// Whether the main thread and all others but the calling one have ended: it keeps the process alive.
@@ -146,23 +225,15 @@ pub(crate) fn is_last_thread() -> bool {
 /// The beginning of a file about a thread of this process.
 fn read_of_task<'a>(thread: i32, file: &str, text: &'a mut [u8]) -> Option<&'a [u8]> {
     use core::fmt::Write;
-    let _errno = KeepErrno::new();
     let mut path = Name {
         bytes: [0; NAME_BYTES],
         len: 0,
     };
     write!(path, "/proc/self/task/{thread}/{file}\0").ok()?;
-    // SAFETY: a string, as `write!` has put the zero at its end; `text` is valid for writes of its
-    // length; the file is closed by nobody else.
-    unsafe {
-        let file = libc::open(path.bytes.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if file < 0 {
-            return None;
-        }
-        let read = libc::read(file, text.as_mut_ptr().cast(), text.len());
-        libc::close(file);
-        text.get(..usize::try_from(read).ok()?)
-    }
+    read(
+        CStr::from_bytes_with_nul(path.bytes.get(..path.len)?).ok()?,
+        text,
+    )
 }
 
 /// Longest path that is needed.
@@ -181,5 +252,80 @@ impl core::fmt::Write for Name {
         place.copy_from_slice(text.as_bytes());
         self.len = end;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn call_is_a_wait_unless_another_one_goes_on_meanwhile() {
+        assert!(is_number_of_wait(b"0 0x3 0x7f"));
+        assert!(is_number_of_wait(b"202 0x55"));
+        for text in ["running\n", "-1 0x7ffc 0x7f", "", "\n", "x", " 1"] {
+            assert!(!is_number_of_wait(text.as_bytes()), "{text:?}");
+        }
+        for call in NO_WAITS {
+            let text = std::format!("{call} 0x0");
+            assert!(!is_number_of_wait(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn status_tells_signals_and_waits() {
+        let status = |blocked, caught| {
+            Status::of(
+                std::format!(
+                    "Name:\tSigBlk:\nSigBlk:\t{blocked:016x}\nSigCgt:\t{caught:016x}\n\
+                     voluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n"
+                )
+                .as_bytes(),
+            )
+        };
+        for (blocked, caught, may_be_in_handler) in [
+            (0, 0, false),
+            (0xff, 0x100, false),
+            (1_u64 << 63, u64::MAX, true),
+        ] {
+            let expected = Status {
+                may_be_in_handler,
+                waits_begun: 695,
+            };
+            assert_eq!(status(blocked, caught), Some(expected));
+        }
+        assert_eq!(Status::of(b"SigBlk:\t0\nSigCgt:\t0\n"), None);
+        assert_eq!(Status::of(b""), None);
+    }
+
+    #[test]
+    fn status_of_this_thread_is_understood() {
+        let mut text = [0; STATUS_BYTES];
+        let text = read_of_task(kernel_thread_id(), "status", &mut text).unwrap();
+        assert!(Status::of(text).is_some());
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")] // The C library's way to end a thread from outside.
+    fn thread_that_is_to_be_cancelled_is_not_while_a_file_is_read() {
+        static HAS_READ: AtomicBool = AtomicBool::new(false);
+        extern "C" fn read_when_cancelled(_: *mut c_void) -> *mut c_void {
+            // SAFETY: the thread ends at the next point where it can be cancelled, if it comes to one.
+            unsafe { libc::pthread_cancel(libc::pthread_self()) };
+            is_in_middle_of_nothing(kernel_thread_id());
+            is_last_thread();
+            HAS_READ.store(true, Ordering::Relaxed);
+            ptr::null_mut()
+        }
+        let mut thread = MaybeUninit::uninit();
+        // SAFETY: the thread is joined; it has no arguments.
+        unsafe {
+            let none = (ptr::null(), ptr::null_mut());
+            libc::pthread_create(thread.as_mut_ptr(), none.0, read_when_cancelled, none.1);
+            libc::pthread_join(thread.assume_init(), ptr::null_mut());
+        }
+        assert!(HAS_READ.load(Ordering::Relaxed));
     }
 }
