@@ -76,10 +76,13 @@ impl MCache {
 
     /// Gives the memory of the slots back, none of which is in use: fresh slots are null as well.
     pub(crate) fn release_slots(&self) {
-        let unit = sys::page_bytes();
         let first = NonNull::from(&self.slots).cast::<u8>();
-        let head = first.addr().get().wrapping_neg() % unit;
-        let bytes = (size_of_val(&self.slots) - head) / unit * unit;
+        let whole = whole_units(
+            first.addr().get(),
+            size_of_val(&self.slots),
+            sys::page_bytes(),
+        );
+        let Some((head, bytes)) = whole else { return };
         // SAFETY: whole pages inside the record, which nobody refers to: each magazine's top and limit
         // are elsewhere (`flush_all`), and the caller has the mcache.
         unsafe { sys::release(first.add(head), bytes, false) };
@@ -107,8 +110,33 @@ impl MCache {
     }
 }
 
+/// The part of `bytes` from `start` on that is whole units: its offset and length, if there is any.
+fn whole_units(start: usize, bytes: usize, unit: usize) -> Option<(usize, usize)> {
+    let head = start.wrapping_neg() % unit;
+    let whole = bytes.saturating_sub(head) / unit * unit;
+    (whole > 0).then_some((head, whole))
+}
+
 /// A fresh batch record. `None` if the system has no memory.
 fn new_batch() -> Option<BatchRef> {
     // SAFETY: records are zeroed memory, a valid empty batch, live for ever, and this one is new.
     meta::alloc().map(|record| unsafe { BatchRef::new(record) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_units;
+
+    #[test]
+    fn whole_units_lie_inside_and_may_be_none() {
+        let kib = 1 << 10;
+        assert_eq!(whole_units(0, 30 * kib, 4 * kib), Some((0, 28 * kib)));
+        assert_eq!(
+            whole_units(64, 30 * kib, 4 * kib),
+            Some((4 * kib - 64, 24 * kib))
+        );
+        // Pages of 64 KiB are larger than all slots.
+        assert_eq!(whole_units(64, 30 * kib, 64 * kib), None);
+        assert_eq!(whole_units(60 * kib, 30 * kib, 64 * kib), None);
+    }
 }

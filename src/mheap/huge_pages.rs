@@ -70,9 +70,11 @@ fn break_blocks(arena: &Arena, first: u32, count: u32) {
     }
     let broken = arena.huge_blocks.fetch_and(!mask, Relaxed) & mask;
     each_block(broken, |block| {
-        let start = arena.page_start(block * HUGE_PAGE_PAGES);
-        // SAFETY: a block of the arena, of which a part was released, so that it is committed.
-        unsafe { sys::advise_small_pages(start, HUGE_PAGE_BYTES) };
+        let first = block * HUGE_PAGE_PAGES;
+        // A small arena may end before its last block does.
+        let count = HUGE_PAGE_PAGES.min(arena.limit_pages - first);
+        // SAFETY: pages of the arena, which it has reserved.
+        unsafe { sys::advise_small_pages(arena.page_start(first), bytes_of(count)) };
     });
 }
 

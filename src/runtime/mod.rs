@@ -262,7 +262,10 @@ pub(crate) fn free_detached(class: SizeClass, object: *mut u8) {
 
 /// Gives back what the calling thread, idle ones, free mcaches and depots hold, and what run caches do.
 pub(crate) fn empty_caches() {
-    if let Some(mcache) = mcache() {
+    // A thread that has none gets none: that may allocate, and the caller has the scavenger's lock.
+    if idle::own().is_some()
+        && let Some(mcache) = mcache()
+    {
         mcache.flush_all();
     }
     idle::empty(Idle::Now, 0..usize::MAX);

@@ -84,19 +84,19 @@ pub(super) fn finds_room() -> bool {
     if !config::is_limit_hard() {
         return false;
     }
-    let Some(mut scavenger) = SCAVENGER.try_lock() else {
-        return false;
-    };
+    // Waits for a step that is under way: that one may leave what is needed here. Who waits holds no lock, and
+    // no call under this one allocates.
+    let mut scavenger = SCAVENGER.lock();
     let pace = &mut scavenger.limiter.pace;
     pace.earn(sys::coarse_ns());
     if !pace.has_time() {
         return false;
     }
     let start_ns = sys::thread_cpu_ns();
-    let before = backed::bytes();
-    super::give_back_all();
+    // Not how many are backed now: others may have taken some of it already, and left the rest.
+    let given = super::give_back_all();
     pace.spend(sys::thread_cpu_ns().saturating_sub(start_ns));
-    backed::bytes() < before
+    given > 0
 }
 
 impl Limiter {

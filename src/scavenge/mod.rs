@@ -8,7 +8,8 @@
 //!
 //! Invariants:
 //!
-//! 1. A step is taken without any lock but its own, for which no call waits.
+//! 1. A step is taken without any lock but its own, for which no call waits; but for `trim`, and for an
+//!    allocation that a hard limit refuses.
 //! 2. No call does more than one step, and a step by a call is at most [`PIECES_A_CALL`] pieces.
 
 mod background;
