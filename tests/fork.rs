@@ -139,6 +139,29 @@ fn the_child_may_start_threads() {
     });
 }
 
+/// Threads of this process.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+fn the_child_has_one_thread_until_it_wants_more() {
+    alone(|| {
+        assert!(spanmalloc::background::start());
+        let before = threads();
+        let large = Object::new(32 << 20, 8, 1);
+        let status = in_fork(|| {
+            drop(mixed_objects(&mut Numbers(1), 2000));
+            assert_eq!(threads(), 1);
+            assert!(spanmalloc::background::start());
+            assert_eq!(threads(), 2);
+        });
+        assert_eq!(status, 0);
+        drop(large);
+        assert_eq!(threads(), before);
+    });
+}
+
 #[test]
 fn the_child_has_a_budget_for_magazines_again() {
     alone(|| {

@@ -15,7 +15,7 @@ use crate::{config, scavenge};
 
 /// Turns the background thread on, and starts it now if it does not run yet. False if the system has no
 /// thread: slow calls do its work then, and it is not tried again. In the child of a `fork` it starts by
-/// itself, when there is as much memory that it matters (16 MiB).
+/// itself after ten seconds, when there is as much memory that it matters (16 MiB).
 ///
 /// The thread has the name `spanmalloc`, a stack of 256 KiB (more if thread-local memory needs it) and all
 /// signals blocked. It never delays the end of the process. To be called from any thread that holds no lock
@@ -25,6 +25,6 @@ use crate::{config, scavenge};
 /// assert!(spanmalloc::background::start());
 /// ```
 pub fn start() -> bool {
-    config::set_config(config::config().background(true));
+    config::want_background();
     scavenge::start()
 }

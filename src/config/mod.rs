@@ -177,6 +177,12 @@ pub fn set_memory_limit(limit: MemoryLimit) {
     STATE.set_limit(limit, Layer::Call, auto_bytes);
 }
 
+/// The program wants the background thread; as [`set_config`], and nothing else changes.
+pub(crate) fn want_background() {
+    init();
+    STATE.choose(Choice::Background, 1, Layer::Call);
+}
+
 /// Bytes that [`MemoryLimit::Auto`] is; `usize::MAX` if nothing limits the process.
 fn auto_bytes() -> usize {
     sys::memory_allowed_bytes().map_or(usize::MAX, less_a_margin)

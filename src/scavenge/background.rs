@@ -7,6 +7,10 @@
 //! signals are blocked in it. It is detached: the end of the process does not wait for it. If all other
 //! threads end without `exit`, it ends as well, and with it the process.
 //!
+//! The child of a `fork` has none at first ([`AFTER_FORK_NS`]): until it executes another program it may only
+//! do what a process with one thread may (`unshare`, `setns`), and the C library's locks may be held by threads
+//! that it does not have.
+//!
 //! | state | meaning |
 //! |---|---|
 //! | off | there is none |
@@ -19,7 +23,7 @@ use core::ptr;
 
 use super::policy::Patience;
 use super::{PIECES_A_STEP, SCAVENGER};
-use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::{backed, config, mcache, mheap, sys};
 
 const OFF: u32 = 0;
@@ -38,6 +42,12 @@ const STEP_NS: u64 = 250_000_000;
 const STEPS_TO_SLEEP: u32 = 20;
 /// Time after which it looks whether it is the last thread: 10 s.
 const ASLEEP_NS: u64 = 10_000_000_000;
+/// Time after a `fork` in which the child does not start the thread unless it is told to: 10 s. A child that
+/// lives longer serves.
+const AFTER_FORK_NS: u64 = 10_000_000_000;
+
+/// From when on the thread may be started by itself. **Any thread; atomic**; written in the child of a `fork`.
+static MAY_START_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the thread takes the steps, so that calls need not. Wakes it if it sleeps.
 #[inline]
@@ -65,7 +75,11 @@ pub(super) fn patience() -> Patience {
 /// Starts the thread if it is wanted, and the heap is large enough for it.
 #[inline]
 pub(super) fn start_if_useful() {
-    if backed::bytes() >= FROM_BYTES && config::background() {
+    if backed::bytes() >= FROM_BYTES
+        && config::background()
+        && STATE.load(Relaxed) == OFF
+        && sys::coarse_ns() >= MAY_START_NS.load(Relaxed)
+    {
         let _ = start();
     }
 }
@@ -103,6 +117,7 @@ pub(crate) fn wake_if_last(threads_left: usize) {
 
 /// In the child of a `fork`.
 pub(super) fn has_gone() {
+    MAY_START_NS.store(sys::coarse_ns() + AFTER_FORK_NS, Relaxed);
     STATE.store(OFF, Relaxed);
 }
 

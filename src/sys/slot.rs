@@ -9,6 +9,9 @@
 //!
 //! The word starts as the address of the EMPTY mcache, so
 //! that the fast path has no test for "no mcache yet".
+//!
+//! Another thread may change it while this one waits in a system call. So a read is not `pure`: the compiler
+//! must not use an earlier one, nor move one over a system call that is inline assembly itself.
 
 #![allow(unsafe_code)]
 
@@ -79,7 +82,7 @@ mod word {
                 "mov {value}, qword ptr [rip + spanmalloc_mcache_slot@GOTTPOFF]",
                 "mov {value}, qword ptr fs:[{value}]",
                 value = out(reg) value,
-                options(nostack, preserves_flags, pure, readonly),
+                options(nostack, preserves_flags, readonly),
             );
         }
         value
@@ -113,7 +116,7 @@ mod word {
                 "ldr {value}, [{thread}, {value}]",
                 value = out(reg) value,
                 thread = out(reg) _,
-                options(nostack, preserves_flags, pure, readonly),
+                options(nostack, preserves_flags, readonly),
             );
         }
         value
