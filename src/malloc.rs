@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
 use crate::{large, runtime, scavenge};
@@ -88,7 +88,7 @@ pub(crate) fn alloc_slow(class: SizeClass) -> *mut u8 {
 
 /// Allocates, with what the scavenger has to do before and after, and again if it finds room.
 #[inline]
-fn with_scavenger(alloc: impl Fn() -> *mut u8) -> *mut u8 {
+fn with_scavenger(mut alloc: impl FnMut() -> *mut u8) -> *mut u8 {
     scavenge::before_alloc();
     let mut object = alloc();
     if object.is_null() && scavenge::finds_room() {
@@ -113,6 +113,24 @@ pub(crate) fn free_slow(class: SizeClass, object: *mut u8) {
 /// Allocates an object of whole pages; see [`large::alloc`].
 pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     with_scavenger(|| large::alloc(size, align, zeroed))
+}
+
+/// Makes a large object larger without copying it; where it is then. If that is not possible, a new object of
+/// that size to copy it to, or null if the system has no memory.
+pub(crate) fn grow_large(
+    object: *mut u8,
+    new_size: usize,
+    align: usize,
+) -> Result<NonNull<u8>, *mut u8> {
+    let mut resized = None;
+    let new = with_scavenger(|| {
+        resized = large::resize(object, new_size, align);
+        match resized {
+            Some(resized) => resized.as_ptr(),
+            None => large::alloc_for_growth(new_size, align),
+        }
+    });
+    resized.ok_or(new)
 }
 
 /// Frees an object of whole pages. Aborts if `object` is none.
@@ -168,12 +186,15 @@ unsafe fn realloc_slow(
     new_class: SizeClass,
 ) -> *mut u8 {
     let both_large = new_class == SizeClass::NONE && class_for(size, align) == SizeClass::NONE;
-    if both_large && let Some(resized) = large::resize(object, new_size, align) {
-        return resized.as_ptr();
-    }
     let moved = if both_large && new_size > size {
-        large::alloc_for_growth(new_size, align)
+        match grow_large(object, new_size, align) {
+            Ok(resized) => return resized.as_ptr(),
+            Err(new) => new,
+        }
     } else {
+        if both_large && let Some(resized) = large::resize(object, new_size, align) {
+            return resized.as_ptr();
+        }
         alloc(new_size, align)
     };
     if !moved.is_null() {

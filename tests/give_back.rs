@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -169,6 +169,37 @@ fn hard_limit_refuses_what_does_not_fit_and_nothing_is_lost() {
             let object = alloc(layout);
             assert!(!object.is_null(), "nothing is allocated any more");
             dealloc(object, layout);
+        }
+    });
+}
+
+#[test]
+fn growth_under_a_hard_limit_gets_what_caches_keep() {
+    alone(|| {
+        let (before, after) = (80 * MIB, 82 * MIB);
+        let layout = Layout::from_size_align(before, 8).unwrap();
+        // SAFETY: the layout is not empty; the object is written within its size, and freed once with the
+        // layout that it has by then.
+        unsafe {
+            let object = alloc(layout);
+            assert!(!object.is_null());
+            object.write(1);
+            // Runs of 512 KiB, which stay near at hand when they are freed.
+            drop([(); 4].map(|()| vec![1_u8; 512 << 10]));
+            let backed = stats().backed_bytes;
+            assert_eq!(stats().dirty_bytes >> 20, 0, "{:?}", stats());
+            set_config(
+                config()
+                    .memory_limit(MemoryLimit::Bytes(backed + MIB))
+                    .hard_limit(true),
+            );
+            let grown = realloc(object, layout, after);
+            // What fails below may need memory to say so.
+            set_config(config().hard_limit(false));
+            assert!(!grown.is_null(), "{:?}", stats());
+            assert_eq!(grown.read(), 1);
+            assert!(stats().backed_bytes <= backed + MIB);
+            dealloc(grown, Layout::from_size_align(after, 8).unwrap());
         }
     });
 }

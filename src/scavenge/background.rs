@@ -38,6 +38,8 @@ static STATE: AtomicU32 = AtomicU32::new(OFF);
 const FROM_BYTES: usize = 16 << 20;
 /// Time between two steps: 250 ms.
 const STEP_NS: u64 = 250_000_000;
+/// Time between two steps if there is more to do: 1 ms.
+const PAUSE_NS: u64 = 1_000_000;
 /// Steps without a change after which it sleeps: 5 s, five rounds of the caches.
 const STEPS_TO_SLEEP: u32 = 20;
 /// Time after which it looks whether it is the last thread: 10 s.
@@ -153,7 +155,10 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         while SCAVENGER
             .lock()
             .step(sys::coarse_ns(), Patience::Much, PIECES_A_STEP)
-        {}
+        {
+            // Who waits for the lock gets it: `fork`, `trim`, an allocation that was refused.
+            sys::futex_wait_for(&STATE, AWAKE, PAUSE_NS);
+        }
         let look = Look::now();
         unchanged = if look == last { unchanged + 1 } else { 0 };
         last = look;

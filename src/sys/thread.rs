@@ -146,7 +146,7 @@ fn is_number_of_wait(text: &[u8]) -> bool {
 /// handler looks as if it was in it.)
 pub(crate) fn is_in_middle_of_nothing(thread: i32) -> bool {
     let mut text = [0; STATUS_BYTES];
-    let mut status = || Status::of(read_of_task(thread, "status", &mut text)?);
+    let mut status = || Status::of(thread, read_of_task(thread, "status", &mut text)?);
     // Since it waits and has not begun to wait meanwhile, it has waited all the time, with that mask.
     (|| {
         let before = status()?;
@@ -161,7 +161,8 @@ pub(crate) fn is_in_middle_of_nothing(thread: i32) -> bool {
 /// begun or ended since.
 pub(crate) fn may_be_in_handler(thread: i32) -> bool {
     let mut text = [0; STATUS_BYTES];
-    let status = read_of_task(thread, "status", &mut text).and_then(Status::of);
+    let status =
+        read_of_task(thread, "status", &mut text).and_then(|text| Status::of(thread, text));
     status.is_none_or(|status| status.may_be_in_handler)
 }
 
@@ -178,13 +179,21 @@ struct Status {
 }
 
 impl Status {
-    /// From the text of `status`, if it has all that is looked for.
-    fn of(text: &[u8]) -> Option<Self> {
-        let field = |name: &[u8], base| {
+    /// From the text of `status`, if it has all that is looked for and is about that thread: where `/proc` is
+    /// that of another namespace of processes, the number there is another one's.
+    fn of(thread: i32, text: &[u8]) -> Option<Self> {
+        let line = |name: &[u8]| {
             let mut lines = text.split(|byte| *byte == b'\n');
-            let value = lines.find_map(|line| line.strip_prefix(name))?;
-            number(value.trim_ascii(), base)
+            lines.find_map(|line| line.strip_prefix(name))
         };
+        let field = |name: &[u8], base| number(line(name)?.trim_ascii(), base);
+        // Its numbers in all namespaces, its own last.
+        if let Some(numbers) = line(b"NSpid:") {
+            let own = numbers.rsplit(|byte| *byte == b'\t').next()?;
+            if number(own, 10)? != u64::try_from(thread).ok()? {
+                return None;
+            }
+        }
         Some(Self {
             may_be_in_handler: field(b"SigBlk:", 16)? & field(b"SigCgt:", 16)? != 0,
             waits_begun: field(b"voluntary_ctxt_switches:", 10)?
@@ -278,8 +287,9 @@ mod tests {
     fn status_tells_signals_and_waits() {
         let status = |blocked, caught| {
             Status::of(
+                7,
                 std::format!(
-                    "Name:\tSigBlk:\nSigBlk:\t{blocked:016x}\nSigCgt:\t{caught:016x}\n\
+                    "Name:\tSigBlk:\nNSpid:\t30\t7\nSigBlk:\t{blocked:016x}\nSigCgt:\t{caught:016x}\n\
                      voluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n"
                 )
                 .as_bytes(),
@@ -296,15 +306,24 @@ mod tests {
             };
             assert_eq!(status(blocked, caught), Some(expected));
         }
-        assert_eq!(Status::of(b"SigBlk:\t0\nSigCgt:\t0\n"), None);
-        assert_eq!(Status::of(b""), None);
+        assert_eq!(Status::of(7, b"SigBlk:\t0\nSigCgt:\t0\n"), None);
+        assert_eq!(Status::of(7, b""), None);
+        let counts = "voluntary_ctxt_switches:\t1\nnonvoluntary_ctxt_switches:\t1\n";
+        for (numbers, is_this) in [("", true), ("NSpid:\t7\n", true), ("NSpid:\t7\t2\n", false)] {
+            let text = std::format!("{numbers}SigBlk:\t0\nSigCgt:\t0\n{counts}");
+            assert_eq!(
+                Status::of(7, text.as_bytes()).is_some(),
+                is_this,
+                "{numbers}"
+            );
+        }
     }
 
     #[test]
     fn status_of_this_thread_is_understood() {
         let mut text = [0; STATUS_BYTES];
         let text = read_of_task(kernel_thread_id(), "status", &mut text).unwrap();
-        assert!(Status::of(text).is_some());
+        assert!(Status::of(kernel_thread_id(), text).is_some());
     }
 
     #[test]

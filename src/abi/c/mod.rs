@@ -221,13 +221,15 @@ unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
         // SAFETY: the caller's contract.
         return unsafe { move_to_new(object, usable, size) };
     }
-    if let Some(resized) = large::resize(object.cast(), size, ALIGN) {
-        return resized.as_ptr().cast();
-    }
     if size <= usable {
-        return object; // A mapping that can't be cut.
+        let resized = large::resize(object.cast(), size, ALIGN);
+        // Else a mapping that can't be cut.
+        return resized.map_or(object, |resized| resized.as_ptr().cast());
     }
-    let new = or_out_of_memory(large::alloc_for_growth(size, ALIGN));
+    let new = match malloc::grow_large(object.cast(), size, ALIGN) {
+        Ok(resized) => return resized.as_ptr().cast(),
+        Err(new) => or_out_of_memory(new),
+    };
     // SAFETY: the caller's contract, and the object is large, with all of its span's bytes.
     unsafe { move_to(object, usable, new, size) }
 }
