@@ -7,10 +7,14 @@
 // Starts processes; the programs are for glibc.
 #![cfg(all(not(miri), target_env = "gnu"))]
 
+#[path = "preload/background.rs"]
+mod background;
 #[path = "preload/config.rs"]
 mod config;
 #[path = "preload/faults.rs"]
 mod faults;
+#[path = "preload/pressure.rs"]
+mod pressure;
 #[path = "preload/workshop.rs"]
 mod workshop;
 

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::env;
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind::ResourceBusy;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Without the compiler's own knowledge of `malloc`, by which it drops and joins allocations.
 const FLAGS: &[&str] = &[
@@ -133,7 +136,48 @@ impl Program {
             program: self,
             args: Vec::new(),
             env,
-            address_space_mib: None,
+            setup: Vec::new(),
+        }
+    }
+}
+
+/// A control group with a limit of memory, below the one of this process; goes when dropped.
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None`, and a note, where there can be none: only root may make groups, and this is for version 1.
+    pub fn with_mib(mib: u32) -> Option<Self> {
+        let group = Self::own().map(|own| Self(own.join(format!("preload-{}", process::id()))));
+        let made = group.filter(|group| {
+            let limit = (u64::from(mib) << 20).to_string();
+            fs::create_dir(&group.0).is_ok()
+                && fs::write(group.0.join("memory.limit_in_bytes"), limit).is_ok()
+        });
+        if made.is_none() {
+            eprintln!("skipped: no control group with a limit of memory can be made");
+        }
+        made
+    }
+
+    /// The directory of this process's group.
+    fn own() -> Option<PathBuf> {
+        let list = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let path = list
+            .lines()
+            .find_map(|line| line.split_once(":memory:/"))?
+            .1;
+        Some(Path::new("/sys/fs/cgroup/memory").join(path))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let start = Instant::now();
+        // Processes that ended may be there for a moment.
+        while fs::remove_dir(&self.0).is_err_and(|error| error.kind() == ResourceBusy)
+            && start.elapsed() < Duration::from_secs(10)
+        {
+            thread::sleep(Duration::from_millis(20));
         }
     }
 }
@@ -143,7 +187,8 @@ pub struct Plan<'a> {
     program: &'a Program,
     args: Vec<String>,
     env: HashMap<&'static str, String>,
-    address_space_mib: Option<u32>,
+    /// What a shell does before.
+    setup: Vec<String>,
 }
 
 impl Plan<'_> {
@@ -159,21 +204,26 @@ impl Plan<'_> {
 
     /// Limits the address space.
     pub fn address_space_mib(mut self, mib: u32) -> Self {
-        self.address_space_mib = Some(mib);
+        self.setup.push(format!("ulimit -v {}", mib << 10));
+        self
+    }
+
+    /// Runs it in this group.
+    pub fn cgroup(mut self, group: &Cgroup) -> Self {
+        let processes = group.0.join("cgroup.procs");
+        self.setup
+            .push(format!("echo $$ > '{}'", processes.display()));
         self
     }
 
     pub fn run(self) -> Run {
-        let mut command = match self.address_space_mib {
-            None => Command::new(&self.program.path),
-            Some(mib) => {
-                // The shell has the library and the limit as well.
-                let mut shell = Command::new("sh");
-                let script = format!("ulimit -v {} && exec \"$0\" \"$@\"", mib << 10);
-                shell.arg("-c").arg(script).arg(&self.program.path);
-                shell
-            }
-        };
+        let mut command = Command::new(&self.program.path);
+        if !self.setup.is_empty() {
+            // The shell has the library and the limits as well.
+            let script = format!("{} && exec \"$0\" \"$@\"", self.setup.join(" && "));
+            command = Command::new("sh");
+            command.arg("-c").arg(script).arg(&self.program.path);
+        }
         for (name, _) in env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"SPANMALLOC_") {
                 command.env_remove(name);
