@@ -9,9 +9,13 @@
 static struct object *much;
 static const char *own_path;
 
-static void allocate_much(void) {
+static void allocate(size_t bytes) {
     unsigned random = 1;
-    put_objects(&much, 64 * MIB, &random);
+    put_objects(&much, bytes, &random);
+}
+
+static void allocate_much(void) {
+    allocate(64 * MIB);
 }
 
 /* The number of the thread when it has its name; 0 if there is none. */
@@ -336,13 +340,13 @@ static void *exit_after_main(void *argument) {
 
 static int end(const char *how) {
     if (strcmp(how, "_exit-at-once") == 0) {
-        allocate_much();
+        allocate(20 * MIB);
         _exit(10);
     }
     atexit(free_much);
-    allocate_much();
+    allocate(20 * MIB);
     free_objects(&much);
-    allocate_much();
+    allocate(20 * MIB);
     CHECK(background() != 0);
     if (strstr(how, "-asleep") != NULL) {
         CHECK(EVENTUALLY(30, is_asleep()));

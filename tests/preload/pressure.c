@@ -6,16 +6,17 @@ static size_t limit;
 
 /* A hard limit. */
 
-/* Bytes until malloc fails. */
+/* Bytes until malloc fails, as it should before there is more than the limit. */
 static size_t fill(struct object **chain, size_t size) {
     size_t bytes = 0;
-    for (;; bytes += size) {
+    for (; bytes <= limit; bytes += size) {
         errno = 0;
         if (!put_object(chain, size, (unsigned)(bytes / size))) {
             CHECK(errno == ENOMEM);
-            return bytes;
+            break;
         }
     }
+    return bytes;
 }
 
 static void malloc_fails_at_the_limit_and_works_below(void) {
@@ -101,7 +102,7 @@ static void twice_the_limit_is_had(void) {
 static void churn_small(void) {
     struct object *kept = NULL;
     unsigned random = 1;
-    for (size_t size = 48; size < 32768; size += size / 2) {
+    for (size_t size = 96; size < 32768; size += size / 2) {
         struct object *objects = NULL;
         for (size_t bytes = 0; bytes < limit / 2 - limit / 16; bytes += size) {
             int stays = bytes / 65536 != (bytes + size) / 65536 && size < 1024;
@@ -118,7 +119,7 @@ static void *churn_once(void *argument) {
     struct object *objects = NULL;
     unsigned random = (unsigned)(uintptr_t)argument;
     pthread_mutex_lock(&turn);
-    put_objects(&objects, limit / 2 - limit / 16, &random);
+    put_objects(&objects, limit / 4, &random);
     free_objects(&objects);
     pthread_mutex_unlock(&turn);
     pthread_barrier_wait(&barrier);
@@ -126,9 +127,12 @@ static void *churn_once(void *argument) {
 }
 
 static void churn_in_threads(void) {
-    enum { THREADS = 40 };
+    enum { THREADS = 50 };
     pthread_t threads[THREADS];
     pthread_barrier_init(&barrier, NULL, THREADS + 1);
+    struct object *live = NULL;
+    unsigned random = 1;
+    put_objects(&live, limit / 4, &random);
     for (size_t i = 0; i < THREADS; i++) {
         start(&threads[i], churn_once, (void *)i);
     }
@@ -136,6 +140,7 @@ static void churn_in_threads(void) {
     for (size_t i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }
+    free_objects(&live);
 }
 
 int main(int argc, char **argv) {

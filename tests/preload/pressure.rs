@@ -2,16 +2,21 @@
 
 use super::workshop::{Cgroup, Heap, Plan, Program, Run, Workshop};
 
-/// The limit that programs are told, in MiB.
+/// The limit of the system, in MiB.
 const MIB: u32 = 128;
 
 fn program() -> Program {
     Workshop::new().program("pressure.c")
 }
 
-fn plan<'a>(program: &'a Program, case: &str, limit: &str) -> Plan<'a> {
+fn explicit<'a>(program: &'a Program, case: &str) -> Plan<'a> {
+    let plan = program.on(Heap::Ours).args(&[case, "64"]);
+    plan.env("SPANMALLOC_MEMLIMIT", "64MiB")
+}
+
+fn automatic<'a>(program: &'a Program, case: &str) -> Plan<'a> {
     let plan = program.on(Heap::Ours).args(&[case, &MIB.to_string()]);
-    plan.env("SPANMALLOC_MEMLIMIT", limit)
+    plan.env("SPANMALLOC_MEMLIMIT", "auto")
 }
 
 fn passes(plan: Plan<'_>) -> Run {
@@ -24,13 +29,12 @@ fn passes(plan: Plan<'_>) -> Run {
 #[test]
 fn hard_limit_is_no_memory_and_no_crash() {
     let program = program();
-    let plan = plan(&program, "hard", &format!("{MIB}MiB"));
-    passes(plan.env("SPANMALLOC_MEMLIMIT_HARD", "1"));
+    passes(explicit(&program, "hard").env("SPANMALLOC_MEMLIMIT_HARD", "1"));
 }
 
 #[test]
 fn soft_limit_gives_way_to_the_need() {
-    passes(plan(&program(), "soft", &format!("{MIB}MiB")));
+    passes(explicit(&program(), "soft"));
 }
 
 /// Without a limit of their own these take twice what the group has, and are killed.
@@ -41,13 +45,13 @@ fn automatic_limit_keeps_a_process_below_that_of_its_cgroup() {
     };
     let program = program();
     for case in ["small", "threads"] {
-        passes(plan(&program, case, "auto").cgroup(&group));
+        passes(automatic(&program, case).cgroup(&group));
     }
 }
 
 #[test]
 fn automatic_limit_holds_memory_at_half_of_the_address_space() {
-    let run = passes(plan(&program(), "small", "auto").address_space_mib(2 * MIB));
+    let run = passes(automatic(&program(), "small").address_space_mib(2 * MIB));
     let peak: u32 = run
         .told("peak")
         .strip_suffix(" KiB")
