@@ -159,7 +159,7 @@ static void signals_go_to_the_programs_threads(void) {
     allocate_much();
     CHECK(background() != 0);
     signal(SIGUSR1, note_thread);
-    for (int round = 0; round < 100; round++) {
+    for (int round = 0; round < 100 && check_failures == 0; round++) {
         handled_by = 0;
         kill(getpid(), SIGUSR1);
         CHECK(EVENTUALLY(20, handled_by != 0) && handled_by == getpid());
@@ -169,7 +169,7 @@ static void signals_go_to_the_programs_threads(void) {
     start(&thread, take_signals, NULL);
     CHECK(EVENTUALLY(20, taker != 0));
     set_blocked(SIG_BLOCK, SIGUSR1);
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < 10 && check_failures == 0; round++) {
         handled_by = 0;
         kill(getpid(), SIGUSR1);
         CHECK(EVENTUALLY(20, handled_by != 0) && handled_by == taker);
@@ -212,7 +212,7 @@ static void thread_that_waits_for_signals_gets_them(void) {
     start(&thread, wait_for_signals, &taken);
     allocate_much();
     CHECK(background() != 0);
-    for (int round = 1; round <= 20; round++) {
+    for (int round = 1; round <= 20 && check_failures == 0; round++) {
         kill(getpid(), round % 2 == 0 ? SIGINT : SIGCHLD);
         CHECK(EVENTUALLY(20, __atomic_load_n(&taken, __ATOMIC_SEQ_CST) == round));
     }

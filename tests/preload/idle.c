@@ -129,6 +129,21 @@ static void trim_releases_what_is_free(void) {
     CHECK(rss_bytes() < after - 8 * MIB);
 }
 
+/* Small objects that stay, one in 8 KiB, let some of the pages go. */
+static void trim_releases_what_is_free_among_objects(void) {
+    struct object *kept = NULL, *objects = NULL;
+    for (size_t bytes = 0; bytes < 64 * MIB; bytes += 200) {
+        CHECK(put_object(bytes % 8192 < 200 ? &kept : &objects, 200, (unsigned)bytes));
+    }
+    size_t before = rss_bytes();
+    free_objects(&objects);
+    CHECK(malloc_trim(0) == 1);
+    size_t after = rss_bytes();
+    CHECK(before >= 64 * MIB && after <= before - 20 * MIB);
+    printf("  %zu KiB, %zu after\n", before >> 10, after >> 10);
+    free_objects(&kept);
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     if (strcmp(mode, "burst") == 0) {
@@ -137,6 +152,7 @@ int main(int argc, char **argv) {
         RUN(threads_that_sleep_keep_little);
     } else if (strcmp(mode, "trim") == 0) {
         RUN(trim_releases_what_is_free);
+        RUN(trim_releases_what_is_free_among_objects);
     } else {
         return 2;
     }
