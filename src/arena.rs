@@ -87,6 +87,8 @@ pub(crate) struct Arena {
     /// Blocks of [`HUGE_PAGE_BYTES`] for which the kernel was asked for a huge page, one bit each. **Any
     /// thread; atomic**, a note of the last advice.
     pub(crate) huge_blocks: AtomicU32,
+    /// Blocks that were such and are to have small pages until all of them is free; as `huge_blocks`.
+    pub(crate) broken_blocks: AtomicU32,
     /// Which pages are free. **Under the `mheap::HEAP` lock.**
     pages: UnsafeCell<Committed>,
     /// The live span of each page, and its class from [`CLASS_SHIFT`] on. **Written by who holds the

@@ -35,9 +35,9 @@ pub(crate) fn above_limit(more: usize) -> usize {
     above(limit - limit / MARGIN_DIVISOR, more)
 }
 
-/// Whether there is a hard limit that so many more bytes would exceed.
-pub(crate) fn is_refused(more: usize) -> bool {
-    config::is_limit_hard() && above(config::memory_limit_bytes(), more) > 0
+/// Whether there is a hard limit, and it is exceeded.
+pub(crate) fn is_refused() -> bool {
+    config::is_limit_hard() && above(config::memory_limit_bytes(), 0) > 0
 }
 
 #[inline]

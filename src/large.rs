@@ -18,9 +18,10 @@ use crate::arena::{self, ARENA_BYTES, Place, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::base::{PAGE_BYTES, pages_for};
+use crate::config::{self, HugePages};
 use crate::counters::{Pages, calls};
 use crate::mheap::run_cache::{self, FreeRun};
-use crate::mheap::{self, Run, spans};
+use crate::mheap::{self, Room, Run, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
 use crate::{backed, sys};
@@ -106,9 +107,7 @@ fn allocated(bytes: usize, counted: bool) {
 /// A mapping of its own; its memory is zero.
 fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
     let bytes = mapping_bytes(size)?;
-    if !mheap::make_room(bytes) {
-        return None;
-    }
+    let room = mheap::make_room(bytes)?;
     let record = spans::take_record()?;
     let base = arena::reserve_huge(bytes, align.max(ARENA_BYTES)).filter(|base| {
         // SAFETY: reserved just now, whole system pages, ours alone.
@@ -138,7 +137,7 @@ fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
     span.set_huge();
     arena::set_huge(base.addr().get(), bytes, Some(span));
     Pages::Huge.allocated(bytes);
-    backed::add(bytes);
+    room.keep();
     Some(base)
 }
 
@@ -266,9 +265,9 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
         unsafe { sys::unmap(base.add(bytes), old - bytes) };
         return true;
     }
-    if !mheap::make_room(bytes - old) {
+    let Some(room) = mheap::make_room(bytes - old) else {
         return false;
-    }
+    };
     // SAFETY: the object's own mapping, whose owner calls.
     if !unsafe { sys::resize_in_place(base, old, bytes) } {
         return false;
@@ -279,7 +278,7 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
         return false;
     }
     span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
-    has_grown(base, old, bytes);
+    has_grown(base, old, bytes, room);
     true
 }
 
@@ -291,9 +290,7 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
         return None;
     }
     let (old, bytes) = (span.bytes(), mapping_bytes(size)?);
-    if !mheap::make_room(bytes.saturating_sub(old)) {
-        return None;
-    }
+    let room = mheap::make_room(bytes.saturating_sub(old))?;
     let from = NonNull::new(object)?;
     let to = arena::reserve_huge(bytes, align.max(ARENA_BYTES))?;
     // The old entries go first: once its pages have moved, anyone may get the address space.
@@ -307,18 +304,19 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
     }
     span.set_extent(to.as_ptr(), (bytes / PAGE_BYTES) as u32);
     arena::set_huge(to.addr().get(), bytes, Some(span));
-    has_grown(to, old, bytes);
+    has_grown(to, old, bytes, room);
     Some(to)
 }
 
 /// Counts that a huge object grew, and asks for huge pages for what comes. An object that grows has
 /// been filled so far; any other may be used sparsely, and huge pages would be resident all the same.
-fn has_grown(base: NonNull<u8>, old: usize, bytes: usize) {
+fn has_grown(base: NonNull<u8>, old: usize, bytes: usize, room: Room) {
     Pages::Huge.resized(old, bytes);
-    backed::add(bytes);
-    backed::sub(old);
-    // SAFETY: whole system pages of a mapping of ours.
-    unsafe { sys::advise_huge_pages(base, bytes) };
+    room.keep();
+    if config::huge_pages() != HugePages::Never {
+        // SAFETY: whole system pages of a mapping of ours.
+        unsafe { sys::advise_huge_pages(base, bytes) };
+    }
 }
 
 /// Allocates for an object that grows to `size` bytes and has to move: a mapping of its own if that

@@ -69,6 +69,7 @@ fn break_blocks(arena: &Arena, first: u32, count: u32) {
         return;
     }
     let broken = arena.huge_blocks.fetch_and(!mask, Relaxed) & mask;
+    arena.broken_blocks.fetch_or(broken, Relaxed);
     each_block(broken, |block| {
         let first = block * HUGE_PAGE_PAGES;
         // A small arena may end before its last block does.
@@ -81,10 +82,10 @@ fn break_blocks(arena: &Arena, first: u32, count: u32) {
 /// Asks for huge pages in the blocks of these pages, if they were broken.
 fn restore_blocks(arena: &Arena, first: u32, count: u32) {
     let mask = blocks(first, count);
-    let broken = mask & !arena.huge_blocks.load(Relaxed);
-    if broken == 0 || config::huge_pages() == HugePages::Never {
+    if arena.broken_blocks.load(Relaxed) & mask == 0 || config::huge_pages() == HugePages::Never {
         return;
     }
+    let broken = arena.broken_blocks.fetch_and(!mask, Relaxed) & mask;
     arena.huge_blocks.fetch_or(broken, Relaxed);
     each_block(broken, |block| {
         let start = arena.page_start(block * HUGE_PAGE_PAGES);

@@ -22,18 +22,37 @@ const RELEASE_PAGES_MIN: u32 = 32;
 
 /// Whether a run that was just taken may be used; if not, it is free again.
 pub(super) fn fits(heap: HeapGuard, run: &Run) -> bool {
-    if backed::above_limit(0) == 0 || release(heap, 0) {
+    if backed::above_limit(0) == 0 || release(heap) {
         return true;
     }
     HEAP.lock().free(run.arena, run.first, run.count, run.fresh);
     // If it was not all fresh, its pages count as backed now.
-    release(HEAP.lock(), 0);
+    release(HEAP.lock());
     false
 }
 
-/// Makes room for memory beside the heap; false if it is refused.
-pub(crate) fn make_room(bytes: usize) -> bool {
-    backed::above_limit(bytes) == 0 || release(HEAP.lock(), bytes)
+/// Room for memory beside the heap, counted as backed; no more when this is dropped, unless it is kept.
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// The memory is there.
+    pub(crate) fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        backed::sub(self.0);
+    }
+}
+
+/// Makes room for memory beside the heap; `None` if it is refused. Of several threads at a time each sees what
+/// the others ask for.
+pub(crate) fn make_room(bytes: usize) -> Option<Room> {
+    backed::add(bytes);
+    let room = Room(bytes);
+    (backed::above_limit(0) == 0 || release(HEAP.lock())).then_some(room)
 }
 
 /// Takes a run of which as much as possible is backed already, if there is time to look for it.
@@ -48,9 +67,9 @@ pub(super) fn alloc_backed(heap: &mut Heap, count: u32) -> Option<Run> {
     run
 }
 
-/// Releases free pages until `more` bytes fit under the limit, if that can be had. False if they are refused.
-fn release(mut heap: HeapGuard, more: usize) -> bool {
-    let excess = backed::above_limit(more).div_ceil(PAGE_BYTES);
+/// Releases free pages until what is backed is below the limit, if that can be had. False if it is refused.
+fn release(mut heap: HeapGuard) -> bool {
+    let excess = backed::above_limit(0).div_ceil(PAGE_BYTES);
     let goal = heap.dirty_pages.saturating_sub(excess);
     if heap.dirty_pages > goal {
         let start_ns = sys::now_ns();
@@ -63,5 +82,5 @@ fn release(mut heap: HeapGuard, more: usize) -> bool {
             HEAP.lock().limit_pace.spend(spent_ns + faults_ns);
         }
     }
-    !backed::is_refused(more)
+    !backed::is_refused()
 }

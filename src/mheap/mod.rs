@@ -23,7 +23,7 @@ mod release;
 pub(crate) mod run_cache;
 pub(crate) mod spans;
 
-pub(crate) use limit::make_room;
+pub(crate) use limit::{Room, make_room};
 pub(crate) use release::{RELEASE_PAGES, release_all, release_pages};
 
 use core::ptr::NonNull;

@@ -93,7 +93,8 @@ pub(crate) fn start() -> bool {
     if let Err(now) = STATE.compare_exchange(OFF, AWAKE, Relaxed, Relaxed) {
         return now != FAILED;
     }
-    let started = sys::start_thread(run);
+    // Where nobody says when it is the last thread, the process might never end.
+    let started = sys::thread_count().is_some() && sys::start_thread(run);
     if !started {
         STATE.store(FAILED, Relaxed);
     }

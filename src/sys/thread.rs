@@ -124,6 +124,8 @@ pub(crate) fn is_in_system_call(thread: i32) -> bool {
 /// again; and the child of a `vfork` runs in its parent's memory, also in what is the thread's own.
 const NO_WAITS: &[i64] = &[
     libc::SYS_rt_sigreturn,
+    // With another mask meanwhile: nothing tells whether this is in a handler.
+    libc::SYS_rt_sigsuspend,
     libc::SYS_clone,
     libc::SYS_clone3,
     #[cfg(target_arch = "x86_64")]
@@ -208,17 +210,24 @@ fn number(text: &[u8], base: u32) -> Option<u64> {
     u64::from_str_radix(text, base).ok()
 }
 
-/// Whether the main thread and all others but the calling one have ended: it keeps the process alive.
-pub(crate) fn is_last_thread() -> bool {
+/// Threads of this process. The main one counts also when it has ended. `None` if the system does not
+/// tell (`/proc` is not there).
+pub(crate) fn thread_count() -> Option<usize> {
     let _errno = KeepErrno::new();
     // SAFETY: an all-zero `stat` is valid.
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: a string; `stat` is valid for writes.
     if unsafe { libc::stat(c"/proc/self/task".as_ptr(), &mut stat) } != 0 {
-        return false;
+        return None;
     }
-    // A directory for each thread, and two more links. The main one stays until the process ends.
-    if stat.st_nlink > 4 {
+    // A directory for each thread, and two more links.
+    Some((stat.st_nlink as usize).saturating_sub(2))
+}
+
+/// Whether the main thread and all others but the calling one have ended: it keeps the process alive.
+pub(crate) fn is_last_thread() -> bool {
+    // The main one stays until the process ends.
+    if thread_count().is_none_or(|count| count > 2) {
         return false;
     }
     // SAFETY: no precondition.
