@@ -135,6 +135,18 @@ impl Depot {
         Some(batch)
     }
 
+    /// Looks at all objects here.
+    #[cfg(feature = "profile")]
+    pub(crate) fn for_each(&mut self, look: &mut impl FnMut(*mut u8)) {
+        let mut next = self.full.0;
+        while let Some(batch) = next {
+            let mut batch = BatchRef(batch);
+            let batch = batch.get();
+            batch.objects().iter().for_each(|object| look(*object));
+            next = batch.next;
+        }
+    }
+
     /// Full batches that nobody needed since the last call.
     pub(crate) fn idle_batches(&mut self) -> u32 {
         core::mem::replace(&mut self.least_batches, self.full_batches)

@@ -24,7 +24,7 @@ use crate::mheap::run_cache::{self, FreeRun};
 use crate::mheap::{self, Room, Run, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
-use crate::{backed, sys};
+use crate::{backed, profile, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
 /// cheaper than the system calls and page faults of a mapping each time.
@@ -174,6 +174,10 @@ fn live_object(object: *mut u8) -> &'static MSpan {
 pub(crate) fn free(object: *mut u8) {
     let span = live_object(object);
     let bytes = span.bytes();
+    if span.is_sampled() {
+        span.set_sampled(false);
+        profile::freed(object);
+    }
     if !span.is_huge() {
         if run_cache::is_cached(span.pages()) {
             calls::live_changed(-(bytes as i64));
@@ -197,10 +201,17 @@ pub(crate) fn free(object: *mut u8) {
 /// Changes the length of a large object to `size` (which is large too) without copying it; where it
 /// is then. `None`, and nothing changed, if that is not possible.
 pub(crate) fn resize(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> {
-    if resize_in_place(object, size) {
-        return NonNull::new(object);
+    let new = if resize_in_place(object, size) {
+        NonNull::new(object)?
+    } else {
+        move_huge(object, size, align)?
+    };
+    if let Place::Live(span) = place_of(new.addr().get())
+        && span.is_sampled()
+    {
+        profile::resized(object, new.as_ptr(), span.bytes());
     }
-    move_huge(object, size, align)
+    Some(new)
 }
 
 /// Changes the length of a large object without moving it. False, and nothing changed, if that is

@@ -114,7 +114,7 @@ mod mcentral;
 mod meta;
 #[cfg(not(loom))]
 mod mheap;
-#[cfg(all(feature = "profile", not(loom)))]
+#[cfg(not(loom))]
 mod profile;
 #[cfg(not(loom))]
 mod runtime;

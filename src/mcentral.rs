@@ -31,7 +31,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
-use crate::{backed, config, sys, tiny};
+use crate::{backed, config, profile, sys, tiny};
 
 /// One shard of one class.
 #[repr(align(128))] // Two cache lines, as the prefetcher of x86-64 fetches pairs.
@@ -206,6 +206,44 @@ pub(crate) fn take_shared(
     let taken = self::take(class, &private, wanted, take);
     put_back(class, &private);
     taken
+}
+
+/// An object of the span class `class` at a multiple of `align_pages`, in a fresh span whose other slots are
+/// for all threads. The heap profile has it. None if the system has no memory.
+#[cfg(feature = "profile")]
+pub(crate) fn take_aligned(class: SizeClass, align_pages: u32) -> Option<*mut u8> {
+    let span = spans::alloc_aligned_span(class, shard_here(), align_pages)?;
+    span.set_sampled(true);
+    let private = PrivateSlots::new();
+    private.adopt(span, class.geometry().slots as usize);
+    let mut object = core::ptr::null_mut();
+    take_private(span, &private, class.geometry(), 1, &mut |first, _| {
+        object = first;
+    });
+    put_back(class, &private);
+    Some(object)
+}
+
+/// Says that a taken object's span has a sample of the heap profile.
+#[cfg(feature = "profile")]
+pub(crate) fn mark_sampled(object: *mut u8) {
+    if let Place::Live(span) = place_of(object.addr()) {
+        let shard = shard_of(span.class(), span.home());
+        let spans = shard.lock.lock();
+        span.set_sampled(true);
+        drop(spans);
+    }
+}
+
+/// Looks at all objects that wait in depots.
+#[cfg(feature = "profile")]
+pub(crate) fn for_each_in_depots(mut look: impl FnMut(*mut u8)) {
+    for_each_shard(|shard, _| {
+        // Relaxed: what comes later is looked at later.
+        if shard.depot_hint.load(Relaxed) > 0 {
+            shard.lock.lock().depot.for_each(&mut look);
+        }
+    });
 }
 
 /// Looks at the other shards for a partial span, without waiting for their locks.
@@ -398,10 +436,14 @@ fn put_with(
         let shard = shard_of(span_class, home);
         let mut spans = shard.lock.lock();
         loop {
+            let before = objects.len() - rest.len();
             let (freed, crime) = free(span, rest);
             rest = rest.get(freed..).unwrap_or_default();
             if crime.is_some() {
                 return (objects.len() - rest.len(), empty, crime);
+            }
+            if span.is_sampled() {
+                profile::freed_to_span(objects.get(before..before + freed).unwrap_or_default());
             }
             // SAFETY: the home lock is held; an object of `span` was live until now, so it is in the
             // home's set or checked out.

@@ -27,7 +27,7 @@ impl MCache {
         };
         self.counters.refilled[class.index()].add(filled);
         self.magazines.get(class).set_top(self.slot(class, filled));
-        self.magazines.get(class).pop()
+        self.magazines.get(class).pop_any()
     }
 
     /// Fills the empty magazine with up to `wanted` objects, lowest on top; their number.

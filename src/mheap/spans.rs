@@ -48,9 +48,27 @@ pub(crate) fn put_record(span: &'static MSpan) {
 /// Makes a span of a size class, with all slots taken: the caller hands them out. `None` if the
 /// system has no memory.
 pub(crate) fn alloc_span(class: SizeClass, home: usize) -> Option<&'static MSpan> {
+    make_span(class, home, run_cache::take)
+}
+
+/// The same at a multiple of `align_pages`.
+#[cfg(feature = "profile")]
+pub(crate) fn alloc_aligned_span(
+    class: SizeClass,
+    home: usize,
+    align_pages: u32,
+) -> Option<&'static MSpan> {
+    make_span(class, home, |pages| super::alloc_run(pages, align_pages))
+}
+
+fn make_span(
+    class: SizeClass,
+    home: usize,
+    take_run: impl FnOnce(u32) -> Option<Run>,
+) -> Option<&'static MSpan> {
     let record = take_record()?;
     let pages = class.geometry().span_pages;
-    let Some(run) = run_cache::take(pages) else {
+    let Some(run) = take_run(pages) else {
         // SAFETY: not initialised by us, but all records are (zeroed memory is a valid one).
         put_record(unsafe { record.as_ref() });
         return None;

@@ -1,5 +1,39 @@
 //! The heap profile: a sample of what the program allocates, with the stacks that did.
+//!
+//! An allocation that comes to its thread's sample point ([`sampling`]) is noted with its stack ([`stack`]) in
+//! a table of bounded size ([`table`]). To see the free of a sample without a look at every free, an object
+//! of a class that is sampled is placed at a multiple of [`SAMPLE_ALIGN`] (large ones are marked in their
+//! span's record). Objects at such addresses never leave a magazine by the fast path, which tests the lowest
+//! bits of what it pops instead of all of them. So who gets one asks whether a sample ended there; who frees
+//! objects to a span that had a sample asks as well; and those that wait in magazines and depots are found
+//! when a profile is taken.
+//!
+//! An aligned object for the next sample is kept for each class ([`slots`]), or made with a fresh span that
+//! begins at such an address, whose other slots are used like all others.
 
-#![allow(dead_code)]
-
+#[cfg(feature = "profile")]
+pub(crate) mod sampling;
+#[cfg(feature = "profile")]
+mod slots;
+#[cfg(feature = "profile")]
 mod snapshot;
+#[cfg(feature = "profile")]
+mod stack;
+#[cfg(feature = "profile")]
+mod table;
+#[cfg(feature = "profile")]
+mod take;
+
+#[cfg(not(feature = "profile"))]
+mod off;
+
+#[cfg(not(feature = "profile"))]
+pub(crate) use off::*;
+#[cfg(feature = "profile")]
+pub(crate) use slots::{empty_stash, keeps};
+#[cfg(feature = "profile")]
+pub(crate) use take::*;
+
+/// Sampled objects of classes lie at multiples of 64 KiB. Less would make more objects a slow call's, more
+/// would leave fewer places for them.
+pub(crate) const SAMPLE_ALIGN: usize = 1 << 16;

@@ -17,6 +17,16 @@ pub(crate) enum Lifetime {
     Longer,
 }
 
+impl Lifetime {
+    /// Those of objects that were freed, from the shortest on.
+    pub(crate) const OF_FREED: [Self; 4] = [
+        Self::UnderMillisecond,
+        Self::UnderSecond,
+        Self::UnderMinute,
+        Self::Longer,
+    ];
+}
+
 /// How a stack was found, and whether all of it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -40,7 +40,7 @@ use crate::sync::fork_owner;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
-use crate::{config, counters, mcentral, meta, mheap, scavenge, sys, tiny};
+use crate::{config, counters, mcentral, meta, mheap, profile, scavenge, sys, tiny};
 
 /// Mcaches that no thread has.
 struct FreeMCaches {
@@ -270,6 +270,7 @@ pub(crate) fn empty_caches() {
     }
     idle::empty(Idle::Now, 0..usize::MAX);
     empty_free_mcaches();
+    profile::empty_stash();
     mcentral::drain_depots();
     mheap::run_cache::drain();
 }
@@ -299,6 +300,7 @@ unsafe extern "C" fn before_fork() {
     mheap::spans::lock_for_fork();
     mheap::run_cache::lock_for_fork();
     mheap::lock_for_fork();
+    profile::lock_for_fork();
     meta::lock_for_fork();
     fork_owner::set_here();
 }
@@ -313,6 +315,7 @@ fn give_locks_back() {
     // SAFETY: `before_fork` took all these locks, in this thread or the one that it is the copy of.
     unsafe {
         meta::unlock_after_fork();
+        profile::unlock_after_fork();
         mheap::unlock_after_fork();
         mheap::run_cache::unlock_after_fork();
         mheap::spans::unlock_after_fork();

@@ -45,6 +45,8 @@ pub(crate) use thread::*;
 mod weak;
 
 #[cfg(not(loom))]
+pub(crate) mod caller;
+#[cfg(not(loom))]
 mod environment;
 #[cfg(not(loom))]
 pub(crate) use environment::*;

@@ -42,7 +42,9 @@ use core::ptr;
 use crate::arena::{Place, class_at, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct};
+use crate::mcache::is_rare;
 use crate::mspan::MSpan;
+use crate::sys::caller::{Caller, entry};
 use crate::{large, malloc, runtime, sys};
 
 /// The alignment of every object, `alignof(max_align_t)` of the platforms.
@@ -81,28 +83,57 @@ unsafe extern "C-unwind" fn realloc(object: *mut c_void, size: usize) -> *mut c_
 #[inline(always)] // The fast path of `malloc`.
 fn allocate(size: usize, align: usize) -> *mut c_void {
     let Some(class) = class_for_direct(size, align) else {
-        return allocate_rest(size, align);
+        // SAFETY: no precondition.
+        return unsafe { allocate_rest(size, align) };
     };
-    let object = runtime::magazines().get(class).pop();
-    if object.is_null() {
-        return allocate_slow(class);
+    let magazines = runtime::magazines();
+    let object = magazines.get(class).pop();
+    if is_rare(object) {
+        // SAFETY: no precondition.
+        return unsafe { allocate_slow(class) };
+    }
+    if magazines.counts_down(size) {
+        // SAFETY: the object was popped just now.
+        return unsafe { malloc::sampled(object, class, size) }.cast();
     }
     object.cast()
 }
 
-/// [`allocate`] for no bytes and beyond 2 KiB.
-#[inline(never)]
-fn allocate_rest(size: usize, align: usize) -> *mut c_void {
+entry! {
+    /// [`allocate`] for no bytes and beyond 2 KiB. No precondition.
+    fn allocate_rest(size: usize, align: usize) -> *mut c_void = allocate_rest_from
+}
+
+unsafe extern "C-unwind" fn allocate_rest_from(
+    size: usize,
+    align: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    allocate_from(size, align, Caller::new(frame, return_address))
+}
+
+entry! {
+    /// [`allocate`] when the magazine has nothing to hand out at once. No precondition.
+    #[cold]
+    fn allocate_slow(class: SizeClass) -> *mut c_void = allocate_slow_from
+}
+
+unsafe extern "C-unwind" fn allocate_slow_from(
+    class: SizeClass,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    let caller = Caller::new(frame, return_address);
+    or_out_of_memory(malloc::alloc_small(class, class.object_bytes(), caller))
+}
+
+/// [`allocate`] for `caller`, not fast.
+fn allocate_from(size: usize, align: usize, caller: Caller) -> *mut c_void {
     if size > SIZE_MAX - (align - 1) {
         return out_of_memory();
     }
-    or_out_of_memory(malloc::alloc(size, align))
-}
-
-#[cold]
-#[inline(never)]
-fn allocate_slow(class: SizeClass) -> *mut c_void {
-    or_out_of_memory(malloc::alloc_slow(class))
+    or_out_of_memory(malloc::alloc_from(size, align, caller))
 }
 
 /// Null, and errno says why.
@@ -122,19 +153,43 @@ fn or_out_of_memory(object: *mut u8) -> *mut c_void {
 /// Allocates `count` times `size` zero bytes.
 #[inline]
 fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
-    let bytes = match count.checked_mul(size) {
-        Some(bytes) if bytes <= SIZE_MAX - ALIGN => bytes,
-        _ => return out_of_memory(),
-    };
-    if class_for(bytes, ALIGN) == SizeClass::NONE {
-        return or_out_of_memory(malloc::alloc_large(bytes, ALIGN, true));
+    let bytes = count.wrapping_mul(size);
+    let has_class = count.checked_mul(size).is_some();
+    if let Some(class) = class_for_direct(bytes, ALIGN).filter(|_| has_class) {
+        let magazines = runtime::magazines();
+        // A sample is left to the other call: after a memset there is no jump to anything.
+        if !magazines.would_be_due(bytes) {
+            let object = magazines.get(class).pop();
+            if !is_rare(object) {
+                magazines.counts_down(bytes);
+                // SAFETY: the object is ours and has at least that many bytes.
+                unsafe { object.write_bytes(0, bytes) };
+                return object.cast();
+            }
+        }
     }
-    let object = allocate(bytes, ALIGN);
-    if !object.is_null() {
-        // SAFETY: the object is ours and has at least that many bytes.
-        unsafe { object.cast::<u8>().write_bytes(0, bytes) };
+    // SAFETY: no precondition.
+    unsafe { allocate_zeroed_rest(count, size) }
+}
+
+entry! {
+    /// [`allocate_zeroed`] where it is not fast. No precondition.
+    fn allocate_zeroed_rest(count: usize, size: usize) -> *mut c_void = allocate_zeroed_rest_from
+}
+
+unsafe extern "C-unwind" fn allocate_zeroed_rest_from(
+    count: usize,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    let caller = Caller::new(frame, return_address);
+    match count.checked_mul(size) {
+        Some(bytes) if bytes <= SIZE_MAX - ALIGN => {
+            or_out_of_memory(malloc::alloc_zeroed_from(bytes, ALIGN, caller))
+        }
+        _ => out_of_memory(),
     }
-    object
 }
 
 /// Frees an object; null is none.
@@ -197,12 +252,21 @@ unsafe fn reallocate(object: *mut c_void, size: usize) -> *mut c_void {
     }
 }
 
-/// # Safety
-/// As for [`reallocate`].
-#[inline(never)]
-unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
+entry! {
+    /// # Safety
+    /// As for [`reallocate`].
+    fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void = reallocate_rest_from
+}
+
+unsafe extern "C-unwind" fn reallocate_rest_from(
+    object: *mut c_void,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    let caller = Caller::new(frame, return_address);
     if object.is_null() {
-        return allocate(size, ALIGN);
+        return allocate_from(size, ALIGN, caller);
     }
     if size == 0 {
         // SAFETY: the caller's contract.
@@ -219,14 +283,14 @@ unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
     let usable = span.bytes();
     if class_for(size, ALIGN) != SizeClass::NONE {
         // SAFETY: the caller's contract.
-        return unsafe { move_to_new(object, usable, size) };
+        return unsafe { move_to_new_for(object, usable, size, caller) };
     }
     if size <= usable {
         let resized = large::resize(object.cast(), size, ALIGN);
         // Else a mapping that can't be cut.
         return resized.map_or(object, |resized| resized.as_ptr().cast());
     }
-    let new = match malloc::grow_large(object.cast(), size, ALIGN) {
+    let new = match malloc::grow_large(object.cast(), size, ALIGN, caller) {
         Ok(resized) => return resized.as_ptr().cast(),
         Err(new) => or_out_of_memory(new),
     };
@@ -234,21 +298,41 @@ unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
     unsafe { move_to(object, usable, new, size) }
 }
 
-/// Moves an object of `usable` bytes to a new one of `size` bytes. If there is no memory, null, and the
-/// object is as before; one that shrinks stays.
+entry! {
+    /// Moves an object of `usable` bytes to a new one of `size` bytes. If there is no memory, null, and
+    /// the object is as before; one that shrinks stays.
+    ///
+    /// # Safety
+    /// As for [`reallocate`].
+    fn move_to_new(object: *mut c_void, usable: usize, size: usize) -> *mut c_void = move_to_new_from
+}
+
+unsafe extern "C-unwind" fn move_to_new_from(
+    object: *mut c_void,
+    usable: usize,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's contract.
+    unsafe { move_to_new_for(object, usable, size, Caller::new(frame, return_address)) }
+}
+
+/// [`move_to_new`] for `caller`.
 ///
 /// # Safety
 /// As for [`reallocate`].
-#[inline(never)]
-unsafe fn move_to_new(object: *mut c_void, usable: usize, size: usize) -> *mut c_void {
-    if size > usable {
-        // SAFETY: the caller's contract, here and below.
-        return unsafe { move_to(object, usable, allocate(size, ALIGN), size) };
-    }
+unsafe fn move_to_new_for(
+    object: *mut c_void,
+    usable: usize,
+    size: usize,
+    caller: Caller,
+) -> *mut c_void {
     let errno = sys::errno();
-    // SAFETY: as above.
-    let moved = unsafe { move_to(object, usable, allocate(size, ALIGN), size) };
-    if moved.is_null() {
+    let new = allocate_from(size, ALIGN, caller);
+    // SAFETY: the caller's contract.
+    let moved = unsafe { move_to(object, usable, new, size) };
+    if moved.is_null() && size <= usable {
         sys::set_errno(errno);
         return object;
     }
