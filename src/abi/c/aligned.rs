@@ -6,11 +6,20 @@ use super::{ALIGN, SIZE_MAX, allocate, allocate_from, out_of_memory};
 use crate::sys;
 use crate::sys::caller::{Caller, entry};
 
+/// `posix_memalign` (POSIX): the result is the error, errno and on an error also `*target` are as before.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C-unwind" fn posix_memalign(
+    target: *mut *mut c_void,
+    align: usize,
+    size: usize,
+) -> c_int {
+    // SAFETY: the caller's contract.
+    unsafe { posix_memalign_entry(target, align, size) }
+}
+
 entry! {
-    /// `posix_memalign` (POSIX): the result is the error, errno and on an error also `*target` are as
-    /// before.
-    #[unsafe(no_mangle)]
-    pub(super) fn posix_memalign(target: *mut *mut c_void, align: usize, size: usize) -> c_int =
+    /// As [`posix_memalign`].
+    fn posix_memalign_entry(target: *mut *mut c_void, align: usize, size: usize) -> c_int =
         posix_memalign_from
 }
 
