@@ -12,6 +12,12 @@
 //! begins at such an address, whose other slots are used like all others.
 
 #[cfg(feature = "profile")]
+mod maps;
+#[cfg(feature = "profile")]
+mod pprof;
+#[cfg(feature = "profile")]
+mod proto;
+#[cfg(feature = "profile")]
 pub(crate) mod sampling;
 #[cfg(feature = "profile")]
 mod slots;
