@@ -10,10 +10,16 @@
 mod compare;
 #[path = "cli/find.rs"]
 mod find;
+#[path = "cli/profiles.rs"]
+mod profiles;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/symbolize.rs"]
+mod symbolize;
 
 use std::env;
 use std::io::Write;

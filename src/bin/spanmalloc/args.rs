@@ -10,6 +10,7 @@ Examples:
   spanmalloc run -- ls -l
   spanmalloc compare -n 9 -- ./program input.txt
   env $(spanmalloc env) ./program
+  spanmalloc report heap.pb.gz
 
 The exit code is the program's own; 125 if spanmalloc itself fails, 126 if the
 program cannot be executed, 127 if it is not found.";
@@ -41,6 +42,35 @@ Examples:
   env $(spanmalloc env) ./program
   spanmalloc env --systemd >> program.service.d/malloc.conf";
 
+const SYMBOLIZE_EXAMPLES: &str = "\
+The executable and the libraries must still be where they were, with the same
+build id; debug files of distributions and those that .gnu_debuglink names are
+used. What cannot be found stays an address, and is said on standard error.
+Profiles with names can be read anywhere, without the program.
+
+Examples:
+  spanmalloc symbolize heap.pb.gz
+  spanmalloc symbolize heap.pb.gz -o named.pb.gz";
+
+const REPORT_EXAMPLES: &str = "\
+Sample types: alloc_objects and alloc_space (since the start), inuse_objects and
+inuse_space (at the moment of the profile), peak_objects and peak_space (when
+the most bytes were in use). Any profile in pprof's format can be read.
+
+A function's flat value is what it allocated itself; the cumulative value has
+what was allocated in calls from it as well. The allocator's own frames are not
+shown, so that its callers come first. Addresses are looked up as by `spanmalloc
+symbolize`; the file is not changed.
+
+The flame graph of a --diff is as wide as the profile AFTER, red where a stack
+has grown and blue where it has shrunk.
+
+Examples:
+  spanmalloc report heap.pb.gz
+  spanmalloc report heap.pb.gz --sample-type alloc_space --cum --top 50
+  spanmalloc report heap.pb.gz --flame heap.svg
+  spanmalloc report --diff early.pb.gz late.pb.gz --flame growth.svg";
+
 /// Runs programs on the memory allocator spanmalloc, without a rebuild.
 #[derive(Parser)]
 #[command(name = "spanmalloc", version, after_help = EXAMPLES)]
@@ -54,6 +84,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     Compare(CompareArgs),
     Env(EnvArgs),
+    Symbolize(SymbolizeArgs),
+    Report(ReportArgs),
 }
 
 /// Runs a program on spanmalloc and reports time and memory.
@@ -106,6 +138,48 @@ pub(crate) struct EnvArgs {
     /// Print a line for the section [Service] of a systemd unit
     #[arg(long)]
     pub(crate) systemd: bool,
+}
+
+/// Adds names of functions, files and lines to a heap profile.
+#[derive(Args)]
+#[command(after_help = SYMBOLIZE_EXAMPLES)]
+pub(crate) struct SymbolizeArgs {
+    /// The profile, in pprof's format
+    #[arg(value_name = "IN")]
+    pub(crate) profile: PathBuf,
+    /// Where to write it [default: in place of IN]
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Shows which functions allocated, from a heap profile, or what grew between two.
+#[derive(Args)]
+#[command(after_help = REPORT_EXAMPLES)]
+pub(crate) struct ReportArgs {
+    /// The profile, in pprof's format
+    #[arg(value_name = "PROFILE", required_unless_present = "diff")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Show the growth from one profile to another, the largest first
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "profile")]
+    pub(crate) diff: Vec<PathBuf>,
+    /// What to show of each function
+    #[arg(long, value_name = "TYPE", default_value = "inuse_space")]
+    pub(crate) sample_type: String,
+    /// Show the first N functions only
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) top: usize,
+    /// Sort by cumulative values
+    #[arg(long = "cum")]
+    pub(crate) cumulative: bool,
+    /// Draw a flame graph of all stacks to the file SVG
+    #[arg(long, value_name = "SVG")]
+    pub(crate) flame: Option<PathBuf>,
+    /// Print a JSON object instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show the innermost frames even where they are the allocator's
+    #[arg(long)]
+    pub(crate) keep_allocator_frames: bool,
 }
 
 fn named_library(text: &str) -> Result<(String, PathBuf), String> {
