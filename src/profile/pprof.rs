@@ -37,7 +37,7 @@ const DEFAULT_SAMPLE_TYPE: &str = "inuse_space";
 
 /// Functions that pprof hides with all that they call: this allocator, and how it is entered.
 const DROP_FRAMES: &str = concat!(
-    r"<?spanmalloc::.*|(__rustc::)?__r(ust|dl|g)_(alloc|alloc_zeroed|realloc)",
+    r"<?spanmalloc::.*|<?alloc::alloc::.*|(__rustc::)?__r(ust|dl|g)_(alloc|alloc_zeroed|realloc)",
     r"|malloc|calloc|realloc|reallocarray|aligned_alloc|memalign|posix_memalign|valloc|pvalloc",
     r"|operator new(\[\])?",
 );
@@ -168,10 +168,10 @@ fn comments(snapshot: &Snapshot) -> [String; 3] {
         .filter(|row| row.stack == StackKind::Incomplete)
         .map(bytes)
         .sum();
-    let share = if all > 0.0 {
-        incomplete / all * 100.0
-    } else {
-        0.0
+    // A sum of nothing is negative zero.
+    let share = match incomplete > 0.0 {
+        true => incomplete / all * 100.0,
+        false => 0.0,
     };
     [
         "The values are estimates of all objects and bytes, scaled up from samples already."

@@ -202,6 +202,13 @@ fn names_go_to_another_file_and_are_not_looked_up_twice() {
     let (complaints, lines) = symbolized(&named);
     assert_eq!(complaints, "");
     assert_eq!(lines, WITH_LINES);
+
+    let stripped = Program::alone(&["-s"]);
+    let profile = stripped.profile();
+    let nothing = (String::new(), Vec::new());
+    assert_eq!(symbolized(&profile), nothing);
+    fs::remove_file(&stripped.binary).unwrap();
+    assert_eq!(symbolized(&profile), nothing);
 }
 
 #[test]

@@ -57,8 +57,8 @@ Sample types: alloc_objects and alloc_space (since the start), inuse_objects and
 inuse_space (at the moment of the profile), peak_objects and peak_space (when
 the most bytes were in use). Any profile in pprof's format can be read.
 
-A function's flat value is what it allocated itself; the cumulative value has
-what was allocated in calls from it as well. The allocator's own frames are not
+A function's flat value is that of its own calls of the allocator; the cumulative
+value has that of the functions it calls as well. The allocator's own frames are not
 shown, so that its callers come first. Addresses are looked up as by `spanmalloc
 symbolize`; the file is not changed.
 
@@ -154,7 +154,11 @@ pub(crate) struct SymbolizeArgs {
 
 /// Shows which functions allocated, from a heap profile, or what grew between two.
 #[derive(Args)]
-#[command(after_help = REPORT_EXAMPLES)]
+#[command(
+    after_help = REPORT_EXAMPLES,
+    override_usage = "spanmalloc report [OPTIONS] <PROFILE>\n       \
+                      spanmalloc report [OPTIONS] --diff <BEFORE> <AFTER>"
+)]
 pub(crate) struct ReportArgs {
     /// The profile, in pprof's format
     #[arg(value_name = "PROFILE", required_unless_present = "diff")]

@@ -22,7 +22,18 @@ pub(crate) fn write<'a, const VALUES: usize>(
     labels: &Labels,
     stacks: impl Iterator<Item = (&'a Stack, [u64; VALUES])>,
 ) -> Result<(), Failure> {
-    let lines: Vec<String> = stacks.map(|(stack, values)| line(stack, values)).collect();
+    let mut sums = [0_u64; VALUES];
+    let mut lines = Vec::new();
+    for (stack, values) in stacks {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum = sum.saturating_add(value);
+        }
+        lines.push(line(stack, values));
+    }
+    // Inferno adds without a look at overflows.
+    if sums.iter().any(|&sum| i64::try_from(sum).is_err()) {
+        return Err(Failure::new("there is no flame graph of such large values"));
+    }
     let mut options = Options::default();
     options.title = labels.title.to_string();
     options.subtitle = Some(labels.subtitle.to_string());
@@ -96,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_graph_of_nothing() {
+    fn there_is_no_graph_of_nothing_or_too_much() {
         let labels = Labels {
             title: "",
             subtitle: "",
@@ -105,5 +116,9 @@ mod tests {
         let nothing = std::iter::empty::<(&Stack, [u64; 1])>();
         let path = Path::new("/nowhere/flame.svg");
         assert!(write(path, &labels, nothing).is_err());
+        let (a, b) = (stack(&["a"]), stack(&["b"]));
+        let large = [(&a, [1 << 62]), (&b, [1 << 62])];
+        let failure = write(path, &labels, large.into_iter()).unwrap_err();
+        assert!(failure.sentence().ends_with("such large values"));
     }
 }

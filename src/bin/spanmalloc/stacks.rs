@@ -87,11 +87,9 @@ fn frames(profile: &Profile) -> HashMap<u64, Vec<Frame>> {
         .function
         .iter()
         .map(|it| {
-            let name = match text(profile, it.name) {
-                "" => text(profile, it.system_name),
-                name => name,
-            };
-            (it.id, name.into())
+            let names = [text(profile, it.name), text(profile, it.system_name)];
+            let name = names.into_iter().find(|name| !name.is_empty());
+            (it.id, name.unwrap_or("(no name)").into())
         })
         .collect();
     let mappings: HashMap<u64, &Mapping> = profile.mapping.iter().map(|it| (it.id, it)).collect();

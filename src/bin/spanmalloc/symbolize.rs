@@ -36,6 +36,10 @@ pub(crate) fn add_symbols(profile: &mut Profile) -> Vec<String> {
         let Some(locations) = bare.get(&mapping.id) else {
             continue;
         };
+        // Looked up before: what has no name will get none.
+        if mapping.has_functions {
+            continue;
+        }
         let path = profile_file::text(profile, mapping.filename).to_string();
         // Not of a file: of the kernel, or made at run time.
         if !path.starts_with('/') {
@@ -81,6 +85,7 @@ struct Functions {
     all: Vec<Function>,
     /// By name, system name and file.
     ids: HashMap<(i64, i64, i64), u64>,
+    last_id: u64,
     strings: Strings,
 }
 
@@ -90,6 +95,7 @@ impl Functions {
         let key = |it: &Function| (it.name, it.system_name, it.filename);
         Self {
             ids: all.iter().map(|it| (key(it), it.id)).collect(),
+            last_id: all.iter().map(|it| it.id).max().unwrap_or(0),
             strings: Strings::of(profile.string_table.clone()),
             all,
         }
@@ -114,16 +120,15 @@ impl Functions {
 
     fn add(&mut self, key: (i64, i64, i64)) -> u64 {
         let (name, system_name, filename) = key;
-        let last = self.all.iter().map(|it| it.id).max().unwrap_or(0);
-        let id = last.saturating_add(1);
+        self.last_id = self.last_id.wrapping_add(1);
         self.all.push(Function {
-            id,
+            id: self.last_id,
             name,
             system_name,
             filename,
             start_line: 0,
         });
-        self.ids.insert(key, id);
-        id
+        self.ids.insert(key, self.last_id);
+        self.last_id
     }
 }

@@ -287,8 +287,20 @@ fn an_empty_profile_can_be_read() {
     let read = read(&empty);
     assert!(read.profile.sample.is_empty());
     assert_eq!(read.profile.sample_type.len(), 6);
-    let share = read.text(read.profile.comment[2]);
-    assert!(share.contains(" 0.0 % "), "{share}");
+    assert!(share_of_incomplete(&read).contains(" 0.0 % "));
+}
+
+#[test]
+fn whole_stacks_have_no_share_in_the_incomplete_ones() {
+    let mut whole = snapshot();
+    whole.rows.truncate(1);
+    let read = read(&whole);
+    let expected = "Incomplete stacks have 0.0 % of the allocated bytes.";
+    assert_eq!(share_of_incomplete(&read), expected);
+}
+
+fn share_of_incomplete(read: &Seen) -> &str {
+    read.text(read.profile.comment[2])
 }
 
 #[test]
