@@ -161,7 +161,7 @@ fn a_file_that_is_gone_or_another_is_left_without_names() {
     assert_eq!(
         complaints,
         format!(
-            "spanmalloc: {binary} is not the file of that program any more, whose build id is \
+            "spanmalloc: {binary} is not the file that the profile is about, whose build id is \
              {build_id}; its functions have no names\n"
         )
     );

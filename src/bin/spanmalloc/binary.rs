@@ -71,7 +71,7 @@ impl Binary {
             let found = elf.build_id().ok().flatten().map(hexadecimal);
             if found.is_none_or(|found| !found.eq_ignore_ascii_case(build_id)) {
                 return Err(format!(
-                    "is not the file of that program any more, whose build id is {build_id}"
+                    "is not the file that the profile is about, whose build id is {build_id}"
                 ));
             }
         }
