@@ -114,8 +114,10 @@ mod mcentral;
 mod meta;
 #[cfg(not(loom))]
 mod mheap;
-#[cfg(not(loom))]
+#[cfg(all(not(feature = "profile"), not(loom)))]
 mod profile;
+#[cfg(all(feature = "profile", not(loom)))]
+pub mod profile;
 #[cfg(not(loom))]
 mod runtime;
 #[cfg(not(loom))]

@@ -51,7 +51,7 @@ pub(crate) struct Magazines {
 #[inline(always)] // Part of the fast path.
 pub(crate) fn is_rare(object: *mut u8) -> bool {
     if cfg!(feature = "profile") {
-        object.addr() % SAMPLE_ALIGN == 0
+        object.addr().is_multiple_of(SAMPLE_ALIGN)
     } else {
         object.is_null()
     }

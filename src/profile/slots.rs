@@ -53,10 +53,10 @@ pub(super) fn exchange(object: *mut u8, class: SizeClass) -> Option<*mut u8> {
 
 /// Gives back what is kept. The caller holds no lock.
 pub(crate) fn empty_stash() {
-    for index in 1..MAGAZINES {
-        let kept = STASH[index].swap(ptr::null_mut(), Relaxed);
+    for class in (1..MAGAZINES).map(SizeClass::new) {
+        let kept = STASH[class.index()].swap(ptr::null_mut(), Relaxed);
         if !kept.is_null() {
-            mcentral::put(SizeClass::new(index), &[kept]);
+            mcentral::put(class, &[kept]);
         }
     }
 }

@@ -147,7 +147,7 @@ pub(crate) fn wall_clock_ns() -> i64 {
     };
     // SAFETY: `time` is valid for writes.
     unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut time) };
-    time.tv_sec as i64 * 1_000_000_000 + time.tv_nsec as i64
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
 /// The kernel's number of the calling thread.
