@@ -105,13 +105,13 @@ impl Sampling {
         let uniform =
             ((x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
         self.left
-            .set((-uniform.ln() * self.rate.get() as f64) as i64);
+            .set((-libm::log(uniform) * self.rate.get() as f64) as i64);
     }
 }
 
 /// How many objects of `size` bytes a sample stands for that was drawn with the mean distance `rate`.
 pub(super) fn weight(size: usize, rate: u64) -> f64 {
-    -1.0 / (-(size.max(1) as f64) / rate as f64).exp_m1()
+    -1.0 / libm::expm1(-(size.max(1) as f64) / rate as f64)
 }
 
 #[cfg(test)]
