@@ -100,6 +100,8 @@ mod mcentral;
 mod meta;
 #[cfg(not(loom))]
 mod mheap;
+#[cfg(all(feature = "profile", not(loom)))]
+mod profile;
 #[cfg(not(loom))]
 mod runtime;
 #[cfg(not(loom))]

@@ -1,0 +1,5 @@
+//! The heap profile: a sample of what the program allocates, with the stacks that did.
+
+#![allow(dead_code)]
+
+mod snapshot;
