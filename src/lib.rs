@@ -50,7 +50,8 @@
 //! which pages of an arena are free · `mspan`, `span_set` spans, their bitmaps and sets · `depot`
 //! full magazines · `arena` address space, address to span · `mheap` the page heap · `mcentral`
 //! spans and batches by class · `tiny` several objects in a block · `mcache` magazines · `large`
-//! objects of whole pages · `runtime` threads and fork · `malloc` the operations · `abi` the faces.
+//! objects of whole pages · `runtime` threads and fork · `malloc` the operations · `report` statistics and profiles on
+//! demand · `abi` the faces.
 //!
 //! # Errors, panics, safety
 //!
@@ -102,6 +103,8 @@ mod meta;
 mod mheap;
 #[cfg(all(feature = "profile", not(loom)))]
 mod profile;
+#[cfg(not(loom))]
+pub mod report;
 #[cfg(not(loom))]
 mod runtime;
 #[cfg(not(loom))]

@@ -14,7 +14,7 @@ use crate::{config, scavenge};
 /// Starts the background thread, if it does not run yet; false if the system has no thread. In the child
 /// of a `fork` it starts by itself, when there is as much memory that it matters (16 MiB).
 ///
-/// The thread has the name `spanmalloc`, a stack of 256 KiB and all signals blocked. It never delays the
+/// The thread has the name `spanmalloc`, a stack of 1 MiB, of which it touches a few pages, and all signals blocked. It never delays the
 /// end of the process. To be called from any thread that holds no lock which starting a thread may need.
 ///
 /// ```

@@ -9,9 +9,10 @@ use core::sync::atomic::AtomicU32;
 
 use super::linux::KeepErrno;
 
-/// Bytes of the thread's stack. It needs a page or two; but if it is the last thread of the process, the
-/// C library runs the functions of `atexit` there.
-const STACK_BYTES: usize = 256 << 10;
+/// Bytes of the thread's stack, of which what is touched takes memory. It needs a page or two, or what writing
+/// a profile takes; and if it is the last thread of the process, the C library runs the functions of `atexit`
+/// there.
+const STACK_BYTES: usize = 1 << 20;
 
 /// What the thread is called, with the zero at its end; at most 16 bytes.
 const NAME: &core::ffi::CStr = c"spanmalloc";
@@ -87,6 +88,13 @@ pub(crate) fn futex_wait_for(word: &AtomicU32, expected: u32, ns: u64) {
             &raw const timeout,
         )
     };
+}
+
+/// Lets other threads run.
+pub(crate) fn yield_now() {
+    let _errno = KeepErrno::new();
+    // SAFETY: no precondition.
+    unsafe { libc::sched_yield() };
 }
 
 /// The kernel's number of the calling thread.
