@@ -10,6 +10,8 @@
 mod compare;
 #[path = "cli/find.rs"]
 mod find;
+#[path = "cli/reports.rs"]
+mod reports;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/signals.rs"]
@@ -37,6 +39,8 @@ fn clean(command: &mut Command) -> &mut Command {
         "LD_PRELOAD",
         "SPANMALLOC_STATS",
         "SPANMALLOC_STATS_FILE",
+        "SPANMALLOC_PROFILE",
+        "SPANMALLOC_PROFILE_FILE",
         "SPANMALLOC_COUNT",
     ] {
         command.env_remove(name);

@@ -16,13 +16,16 @@ program cannot be executed, 127 if it is not found.";
 
 const RUN_EXAMPLES: &str = "\
 The report is on standard error. The figures of the allocator are those of the
-program's own process, not of processes that it starts. Counting costs a few
-nanoseconds a call; with --quiet and without --json nothing is counted.
+program's own process, not of processes that it starts, and so are statistics
+and profile; with a `%p` in the name of their file each process writes its own.
+Counting costs a few nanoseconds a call; with --quiet and without --json nothing
+is counted.
 
 Examples:
   spanmalloc run -- ls -l
   spanmalloc run --quiet ./server --port 8080
-  spanmalloc run --json figures.json -- python3 script.py < input.txt";
+  spanmalloc run --json figures.json -- python3 script.py < input.txt
+  spanmalloc run --profile heap.pb.gz -- ./program";
 
 const COMPARE_EXAMPLES: &str = "\
 The allocators take turns, after one run of each that is not measured. All runs
@@ -69,6 +72,12 @@ pub(crate) struct RunArgs {
     /// Write the figures to FILE as a JSON object
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the allocator's statistics to FILE at the end: JSON if it ends in .json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats: Option<PathBuf>,
+    /// Write a heap profile for pprof to FILE at the end, as a rule *.pb.gz
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
