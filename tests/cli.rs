@@ -16,6 +16,8 @@ mod reports;
 mod run;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/top.rs"]
+mod top;
 
 use std::env;
 use std::io::Write;

@@ -23,7 +23,7 @@ mod values;
 use options::Choice;
 #[cfg(feature = "profile")]
 pub(crate) use options::{PROFILE_FILE, PROFILE_FILE_DEFAULT};
-pub(crate) use options::{Report, STATS_FILE};
+pub(crate) use options::{PUBLISH, Report, STATS_FILE};
 use state::{Layer, State};
 pub(crate) use triggers::Triggers;
 

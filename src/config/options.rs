@@ -27,6 +27,8 @@ pub(crate) const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
 #[cfg(feature = "profile")]
 pub(crate) const PROFILE_FILE: &str = "SPANMALLOC_PROFILE_FILE";
 
+pub(crate) const PUBLISH: &str = "SPANMALLOC_PUBLISH";
+
 /// Where profiles go unless the environment says something else.
 pub(crate) const PROFILE_FILE_DEFAULT: &str = "spanmalloc.%p.%n.pb.gz";
 
@@ -177,6 +179,12 @@ pub(super) const OPTIONS: &[Entry] = &[
         form: Form::Rate,
         needs: Needs::Profile,
         meaning: "allocated bytes between two samples, on the average; 0 is no samples",
+    },
+    Entry {
+        name: PUBLISH,
+        form: Form::Path("none"),
+        needs: Needs::Nothing,
+        meaning: "a file of 4096 bytes for figures that other processes read meanwhile",
     },
     Entry {
         name: "SPANMALLOC_HELP",

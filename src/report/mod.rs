@@ -19,10 +19,14 @@
 //! The report at the end is made by the thread that calls `exit`. If that is the handler of a signal that came
 //! in the middle of a call of the allocator, whose locks it may hold, there is a line that says so instead.
 //!
+//! `SPANMALLOC_PUBLISH` names a page of figures that other processes read while the program runs.
+//!
 //! In the child of a `fork` the same triggers hold, numbers begin at 1, and a new background thread starts like
 //! the first one.
 
 mod one;
+mod page;
+mod publish;
 
 use core::fmt::Write;
 
@@ -48,7 +52,8 @@ static REPORTS: [Report; KINDS] = [
 /// Whether what the environment says holds. **Any thread; atomic.** Set once.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
-/// Whether the background thread has something to do here. **Any thread; atomic.** Set once.
+/// Whether the background thread has something to do here. **Any thread; atomic.** Set at the start, and in the
+/// child of a `fork`.
 static NEEDS_THREAD: AtomicBool = AtomicBool::new(false);
 
 /// Whether somebody makes reports. **Any thread; atomic**, a lock that nobody waits for without a bound.
@@ -81,7 +86,8 @@ pub fn from_environment() -> bool {
 /// Does what the environment says from here on. True if it says anything.
 pub(crate) fn begin() -> bool {
     let all = || REPORTS.iter().map(Report::triggers);
-    if !all().any(Triggers::are_any) {
+    let page = config::path(config::PUBLISH);
+    if page.is_none() && !all().any(Triggers::are_any) {
         return false;
     }
     // Relaxed, here and below: the flags publish nothing but themselves.
@@ -89,7 +95,8 @@ pub(crate) fn begin() -> bool {
         return true;
     }
     REPORTS.iter().for_each(Report::begin);
-    if all().any(|triggers| triggers.at_exit) {
+    let publishes = page.is_some_and(publish::begin);
+    if publishes || all().any(|triggers| triggers.at_exit) {
         sys::at_exit(at_exit);
     }
     if all().any(|triggers| triggers.at_usr1) {
@@ -98,7 +105,7 @@ pub(crate) fn begin() -> bool {
     if all().any(|triggers| triggers.at_usr2) {
         sys::on_signal(Signal::Usr2, came);
     }
-    if all().any(Triggers::are_during_the_run) {
+    if publishes || all().any(Triggers::are_during_the_run) {
         NEEDS_THREAD.store(true, Relaxed);
     }
     true
@@ -136,9 +143,14 @@ pub(crate) fn make_those_due() -> u64 {
             end_making();
         }
     }
+    if publish::is_due(sys::now_ns()) && begin_making(0) {
+        publish::publish(false);
+        end_making();
+    }
     let now_ns = sys::now_ns();
     let until = |report: &Report| report.until_due(now_ns);
-    REPORTS.iter().map(until).min().unwrap_or(u64::MAX)
+    let until_page = publish::until_due(now_ns);
+    REPORTS.iter().map(until).fold(until_page, u64::min)
 }
 
 /// The end of the process, by `exit`. No report is made after it.
@@ -157,9 +169,13 @@ extern "C" fn at_exit() {
             report.make(true);
         }
     }
+    publish::publish(true);
 }
 
 fn skipped(why: &str) {
+    if !REPORTS.iter().any(|report| report.triggers().at_exit) {
+        return;
+    }
     let mut line = Line::new();
     let _ = writeln!(line, "no report at exit: {why}");
     line.print();
@@ -186,4 +202,11 @@ fn end_making() {
 pub(crate) fn after_fork_in_child() {
     MAKING.store(false, SeqCst);
     REPORTS.iter().for_each(Report::begin_again);
+    publish::has_forked();
+    let needs_thread = REPORTS
+        .iter()
+        .any(|report| report.triggers().are_during_the_run());
+    if !needs_thread {
+        NEEDS_THREAD.store(false, Relaxed);
+    }
 }

@@ -84,6 +84,47 @@ impl fmt::Write for Path {
     }
 }
 
+/// Maps the beginning of a file, which is there and has that many bytes, as words that others may read and
+/// write. They stay for ever. `None` if that cannot be done.
+pub(crate) fn map_shared(name: &CStr, bytes: usize) -> Option<&'static [AtomicU64]> {
+    let _errno = KeepErrno::new();
+    // SAFETY: a string; an all-zero `stat` is valid, and valid for writes; the file is closed by nobody else; the
+    // mapping is at a place of the kernel's choice, and replaces nothing.
+    unsafe {
+        let file = libc::open(name.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if file < 0 {
+            return None;
+        }
+        let mut stat: libc::stat = core::mem::zeroed();
+        let is_large_enough = libc::fstat(file, &mut stat) == 0
+            && stat.st_mode & libc::S_IFMT == libc::S_IFREG
+            && usize::try_from(stat.st_size).is_ok_and(|there| there >= bytes);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let place = if is_large_enough {
+            libc::mmap(
+                core::ptr::null_mut(),
+                bytes,
+                protection,
+                libc::MAP_SHARED,
+                file,
+                0,
+            )
+        } else {
+            libc::MAP_FAILED
+        };
+        libc::close(file);
+        if place == libc::MAP_FAILED {
+            return None;
+        }
+        // SAFETY: the mapping is of so many words, aligned to a page, and never unmapped; any bytes are valid,
+        // and others who change them do not race with atomics.
+        Some(core::slice::from_raw_parts(
+            place.cast(),
+            bytes / size_of::<AtomicU64>(),
+        ))
+    }
+}
+
 /// A copy of standard error, or -1, and the identity of its file. **Any thread; atomic.** Set once, at
 /// the start.
 static KEPT_STDERR: AtomicI32 = AtomicI32::new(-1);

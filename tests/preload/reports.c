@@ -123,6 +123,44 @@ static void after_fork(const char *pattern) {
     wait_for(pattern, 4);
 }
 
+/* A word of the page of figures; zero if it cannot be read. */
+static uint64_t word_of(const char *page, int index) {
+    uint64_t word = 0;
+    int file = open(page, O_RDONLY);
+    if (file >= 0) {
+        ssize_t got = pread(file, &word, sizeof word, index * (off_t)sizeof word);
+        CHECK(got == (ssize_t)sizeof word);
+        close(file);
+    }
+    return word;
+}
+
+/* The page changes while the program does nothing, and a child leaves it alone. */
+static void publish(const char *page) {
+    allocate();
+    while (word_of(page, 3) < 6) {
+        usleep(1000);
+    }
+    CHECK(word_of(page, 2) == (uint64_t)getpid());
+    CHECK(word_of(page, 4) == 0);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(40);
+        check_failures = 0;
+        /* Ends by exit, which would publish. */
+        allocate();
+        exit(check_failures != 0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(word_of(page, 2) == (uint64_t)getpid());
+    CHECK(word_of(page, 4) == 0);
+    /* Another program with this environment. */
+    CHECK(system("true") == 0);
+    CHECK(word_of(page, 2) == (uint64_t)getpid());
+}
+
 static void exit_in_handler(int number) {
     (void)number;
     exit(0);
@@ -178,6 +216,8 @@ int main(int argc, char **argv) {
         wait_for(pattern, 2);
     } else if (strcmp(what, "fork") == 0) {
         after_fork(pattern);
+    } else if (strcmp(what, "publish") == 0) {
+        publish(pattern);
     } else if (strcmp(what, "handler") == 0) {
         exit_from_handlers();
     } else if (strcmp(what, "stderr") == 0) {

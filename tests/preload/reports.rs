@@ -224,3 +224,94 @@ fn malformed_list_is_told_and_there_are_no_reports() {
         assert!(!Path::new(&pattern).exists());
     }
 }
+
+/// An empty page for figures.
+fn page(shop: &Workshop, bytes: usize) -> String {
+    let path = shop.path("page");
+    fs::write(&path, vec![0; bytes]).unwrap();
+    path
+}
+
+#[test]
+fn figures_are_published_by_the_process_that_comes_first() {
+    let shop = Workshop::new();
+    let program = program(&shop);
+    for background in ["0", "1"] {
+        let page = page(&shop, 4096);
+        let run = program
+            .on(Heap::Ours)
+            .args(&["publish", &page])
+            .env("SPANMALLOC_PUBLISH", &page)
+            .env("SPANMALLOC_COUNT", "1")
+            .env("SPANMALLOC_BACKGROUND", background)
+            .run();
+        quiet(&run);
+        let bytes = fs::read(&page).unwrap();
+        assert_eq!(&bytes[..8], b"spanmpub");
+        let words: Vec<u64> = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|word| u64::from_ne_bytes(*word))
+            .collect();
+        assert_eq!(words[1], 1);
+        assert!(words[3].is_multiple_of(2) && words[3] >= 8, "{}", words[3]);
+        // It has ended; calls are counted; there are classes.
+        assert_eq!([words[4], words[6], words[7]], [1, 1, 70]);
+        let (live_objects, live_bytes, threads) = (words[8], words[9], words[19]);
+        assert!(
+            live_objects > 0 && live_bytes > live_objects,
+            "{live_bytes}"
+        );
+        assert!(threads >= 1);
+        let (allocations, frees) = (words[20], words[22]);
+        assert!(allocations > frees && frees > 0, "{allocations} {frees}");
+        // The classes have what the whole has, but for large objects.
+        let classes = words[40..].as_chunks::<6>().0;
+        let sum = |field: usize| classes.iter().map(|class| class[field]).sum::<u64>();
+        assert!(sum(1) <= live_objects && sum(2) <= allocations && sum(3) <= frees);
+        assert!(
+            classes.iter().any(|class| class[..2] == [4096, 1]),
+            "stdout's buffer"
+        );
+    }
+}
+
+#[test]
+fn file_that_is_no_page_is_told_and_left_alone() {
+    let shop = Workshop::new();
+    let program = program(&shop);
+    let short = page(&shop, 4095);
+    for path in [short.as_str(), "/no/such/file", "/dev/null"] {
+        let run = program
+            .on(Heap::Ours)
+            .args(&["none"])
+            .env("SPANMALLOC_PUBLISH", path)
+            .run();
+        run.passed();
+        let told = "is no file of 4096 bytes that can be written";
+        assert_eq!(
+            run.stderr,
+            format!("spanmalloc: SPANMALLOC_PUBLISH={path} {told}\n")
+        );
+    }
+    assert_eq!(fs::read(short).unwrap(), vec![0; 4095]);
+}
+
+#[test]
+fn page_of_another_process_is_left_alone() {
+    let shop = Workshop::new();
+    let program = program(&shop);
+    let page = page(&shop, 4096);
+    // Of the first process there is.
+    let mut words = vec![0; 4096];
+    words[16] = 1;
+    fs::write(&page, &words).unwrap();
+    let run = program
+        .on(Heap::Ours)
+        .args(&["none"])
+        .env("SPANMALLOC_PUBLISH", &page)
+        .run();
+    quiet(&run);
+    assert_eq!(fs::read(&page).unwrap(), words);
+}

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 const EXAMPLES: &str = "\
 Examples:
   spanmalloc run -- ls -l
+  spanmalloc top -- ./server
   spanmalloc compare -n 9 -- ./program input.txt
   env $(spanmalloc env) ./program
 
@@ -26,6 +27,19 @@ Examples:
   spanmalloc run --quiet ./server --port 8080
   spanmalloc run --json figures.json -- python3 script.py < input.txt
   spanmalloc run --profile heap.pb.gz -- ./program";
+
+const TOP_EXAMPLES: &str = "\
+The view is on standard error: RSS, live bytes, where the memory is, rates and
+size classes of the program's own process, four times a second. Keys: q ends the
+view, and the program goes on; s sorts the classes by something else; p pauses;
+Ctrl-C goes to the program. What the program prints to the terminal meanwhile is
+kept in a temporary file and shown when the view ends. The program has no input
+from the terminal. Without a terminal there is a line a second.
+
+Examples:
+  spanmalloc top -- ./server --port 8080
+  spanmalloc top --output server.log -- ./server --port 8080
+  spanmalloc top -- ./program 2> lines.txt";
 
 const COMPARE_EXAMPLES: &str = "\
 The allocators take turns, after one run of each that is not measured. All runs
@@ -55,6 +69,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Top(TopArgs),
     Compare(CompareArgs),
     Env(EnvArgs),
 }
@@ -78,6 +93,27 @@ pub(crate) struct RunArgs {
     /// Write a heap profile for pprof to FILE at the end, as a rule *.pb.gz
     #[arg(long, value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,
+    /// A live view while the program runs, as the command top has it
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// With --watch: what the program prints goes to FILE
+    #[arg(long, value_name = "FILE", requires = "watch")]
+    pub(crate) output: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// Runs a program on spanmalloc and shows what its memory does meanwhile.
+#[derive(Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArgs {
+    /// The shared library to preload [default: found near this tool]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) lib: Option<PathBuf>,
+    /// What the program prints goes to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,

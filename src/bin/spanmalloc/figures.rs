@@ -4,6 +4,7 @@
 use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Map, Value};
@@ -111,10 +112,15 @@ pub(crate) fn count_calls(command: &mut Command) {
 
 /// A directory that nobody else can look into, which is removed in the end.
 pub(crate) fn private_directory() -> Result<TempDir, Failure> {
+    private_directory_in(&env::temp_dir())
+}
+
+/// [`private_directory`] in that one.
+pub(crate) fn private_directory_in(place: &Path) -> Result<TempDir, Failure> {
     tempfile::Builder::new()
         .prefix("spanmalloc-")
         .permissions(Permissions::from_mode(0o700))
-        .tempdir()
+        .tempdir_in(place)
         .map_err(|error| {
             Failure::new(format!(
                 "no directory for temporary files: {}",

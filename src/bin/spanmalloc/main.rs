@@ -23,6 +23,7 @@ mod print_env;
 mod reports;
 mod run;
 mod summary;
+mod top;
 mod units;
 
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<End, Failure> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Top(args) => run::top(args),
         Command::Compare(args) => compare::compare(&args),
         Command::Env(args) => print_env::print_env(&args),
     }

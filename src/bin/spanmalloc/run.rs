@@ -11,12 +11,13 @@ use std::process::{Command, ExitStatus};
 use serde::Serialize;
 
 use crate::End;
-use crate::args::RunArgs;
+use crate::args::{RunArgs, TopArgs};
 use crate::child::{self, Outcome};
 use crate::failure::{Failure, TOOL_FAILED, complain};
 use crate::figures::{self, Figures, Request};
 use crate::library;
 use crate::reports::{Asked, Kind};
+use crate::top::{self, Watch};
 use crate::units;
 
 /// What `--json` writes.
@@ -32,6 +33,20 @@ struct Record<'a> {
     peak_rss_bytes: u64,
     /// The library's object as it is; null if there is none.
     allocator: Option<&'a Figures>,
+}
+
+/// The command `top`: a run that is watched, and no report.
+pub(crate) fn top(args: TopArgs) -> Result<End, Failure> {
+    run(&RunArgs {
+        lib: args.lib,
+        quiet: true,
+        json: None,
+        stats: None,
+        profile: None,
+        watch: true,
+        output: args.output,
+        program: args.program,
+    })
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
@@ -61,7 +76,24 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
         figures::count_calls(&mut command);
     }
 
-    let outcome = child::run(&mut command).map_err(|error| Failure::of_program(program, &error))?;
+    let mut watch = match args.watch {
+        true => Some(Watch::new(
+            &args.program,
+            args.output.as_deref(),
+            &mut command,
+        )?),
+        false => None,
+    };
+    let every = watch.is_some().then_some(top::LOOK);
+    let outcome = child::run_and_look(&mut command, every, |pid| {
+        if let Some(watch) = &mut watch {
+            watch.look(pid);
+        }
+    })
+    .map_err(|error| Failure::of_program(program, &error))?;
+    if let Some(watch) = watch {
+        watch.end(outcome.pid, !args.quiet);
+    }
     let figures = match (request, statistics.zip(args.stats.as_deref())) {
         (Some(request), _) => request.read(outcome.pid),
         (None, Some((statistics, path))) => {
