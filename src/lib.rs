@@ -103,6 +103,8 @@ mod meta;
 mod mheap;
 #[cfg(all(feature = "profile", not(loom)))]
 mod profile;
+#[cfg(all(feature = "preload", not(loom)))]
+mod record;
 #[cfg(not(loom))]
 pub mod report;
 #[cfg(not(loom))]

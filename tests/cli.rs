@@ -10,6 +10,8 @@
 mod compare;
 #[path = "cli/find.rs"]
 mod find;
+#[path = "cli/record.rs"]
+mod record;
 #[path = "cli/reports.rs"]
 mod reports;
 #[path = "cli/run.rs"]

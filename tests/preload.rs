@@ -11,6 +11,8 @@
 mod config;
 #[path = "preload/faults.rs"]
 mod faults;
+#[path = "preload/record.rs"]
+mod record;
 #[path = "preload/reports.rs"]
 mod reports;
 #[path = "preload/workshop.rs"]

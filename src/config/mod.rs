@@ -21,6 +21,8 @@ mod triggers;
 mod values;
 
 use options::Choice;
+#[cfg(feature = "preload")]
+pub(crate) use options::RECORD;
 #[cfg(feature = "profile")]
 pub(crate) use options::{PROFILE_FILE, PROFILE_FILE_DEFAULT};
 pub(crate) use options::{PUBLISH, Report, STATS_FILE};

@@ -27,6 +27,8 @@ pub(crate) const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
 #[cfg(feature = "profile")]
 pub(crate) const PROFILE_FILE: &str = "SPANMALLOC_PROFILE_FILE";
 
+#[cfg_attr(not(feature = "preload"), allow(dead_code))]
+pub(crate) const RECORD: &str = "SPANMALLOC_RECORD";
 pub(crate) const PUBLISH: &str = "SPANMALLOC_PUBLISH";
 
 /// Where profiles go unless the environment says something else.
@@ -185,6 +187,12 @@ pub(super) const OPTIONS: &[Entry] = &[
         form: Form::Path("none"),
         needs: Needs::Nothing,
         meaning: "a file of 4096 bytes for figures that other processes read meanwhile",
+    },
+    Entry {
+        name: RECORD,
+        form: Form::Path("none"),
+        needs: Needs::Preload,
+        meaning: "a file for a raw record of each call, for spanmalloc run --record",
     },
     Entry {
         name: "SPANMALLOC_HELP",

@@ -344,5 +344,7 @@ unsafe extern "C" fn after_fork_in_child() {
     give_locks_back();
     scavenge::after_fork_in_child();
     report::after_fork_in_child();
+    #[cfg(feature = "preload")]
+    crate::record::has_forked();
     sys::reset_streams();
 }

@@ -125,6 +125,56 @@ pub(crate) fn map_shared(name: &CStr, bytes: usize) -> Option<&'static [AtomicU6
     }
 }
 
+/// Creates a file, or empties it, and maps it as words, also those beyond its end, which may not be touched before
+/// [`grow_log`]. They stay for ever. `None` if that cannot be done.
+#[cfg(feature = "preload")]
+pub(crate) fn map_log(name: &CStr, bytes: usize) -> Option<&'static [AtomicU64]> {
+    let _errno = KeepErrno::new();
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
+    // SAFETY: a string; the file is closed by nobody else; the mapping is at a place of the kernel's choice.
+    let place = unsafe {
+        let file = libc::open(name.as_ptr(), flags, 0o600);
+        if file < 0 {
+            return None;
+        }
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+        let place = libc::mmap(core::ptr::null_mut(), bytes, protection, flags, file, 0);
+        libc::close(file);
+        place
+    };
+    if place == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: as in `map_shared`; the words beyond the end of the file are not touched before it has grown.
+    Some(unsafe { core::slice::from_raw_parts(place.cast(), bytes / size_of::<AtomicU64>()) })
+}
+
+/// Lets a file grow by so many bytes from its end, and makes sure that there is room for them. False if that
+/// cannot be done.
+#[cfg(feature = "preload")]
+pub(crate) fn grow_log(name: &CStr, end: u64, bytes: u64) -> bool {
+    let _errno = KeepErrno::new();
+    let (Ok(end), Ok(bytes)) = (libc::off_t::try_from(end), libc::off_t::try_from(bytes)) else {
+        return false;
+    };
+    // By its name, as a program may close files that it does not know.
+    // SAFETY: a string; the file is closed by nobody else; no memory is involved but the mapping of the log, which
+    // gets longer.
+    unsafe {
+        let file = libc::open(name.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if file < 0 {
+            return false;
+        }
+        let mut has_grown = libc::fallocate(file, 0, end, bytes) == 0;
+        if !has_grown && super::linux::error() == libc::EOPNOTSUPP {
+            has_grown = libc::ftruncate(file, end + bytes) == 0;
+        }
+        libc::close(file);
+        has_grown
+    }
+}
+
 /// A copy of standard error, or -1, and the identity of its file. **Any thread; atomic.** Set once, at
 /// the start.
 static KEPT_STDERR: AtomicI32 = AtomicI32::new(-1);

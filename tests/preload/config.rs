@@ -27,7 +27,7 @@ const OPTIONS: [(&str, &str, &str); 12] = [
 const TRIGGERS: &str = "none or exit or SIGUSR1 or SIGUSR2 or every=<n>s";
 
 /// Options that are paths.
-const PATHS: usize = 3;
+const PATHS: usize = 4;
 
 /// An innocent program.
 fn program() -> Program {

@@ -43,6 +43,7 @@ use crate::arena::{Place, class_at, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct};
 use crate::mspan::MSpan;
+use crate::record::{self, raw::Kind};
 use crate::{large, malloc, runtime, sys};
 
 /// The alignment of every object, `alignof(max_align_t)` of the platforms.
@@ -85,7 +86,7 @@ fn allocate(size: usize, align: usize) -> *mut c_void {
     };
     let object = runtime::magazines().get(class).pop();
     if object.is_null() {
-        return allocate_slow(class);
+        return allocate_slow(class, size, align);
     }
     object.cast()
 }
@@ -96,13 +97,29 @@ fn allocate_rest(size: usize, align: usize) -> *mut c_void {
     if size > SIZE_MAX - (align - 1) {
         return out_of_memory();
     }
+    if record::is_on() {
+        return recorded(malloc::alloc(size, align), size, align);
+    }
     or_out_of_memory(malloc::alloc(size, align))
 }
 
 #[cold]
 #[inline(never)]
-fn allocate_slow(class: SizeClass) -> *mut c_void {
+fn allocate_slow(class: SizeClass, size: usize, align: usize) -> *mut c_void {
+    if record::is_on() {
+        return recorded(malloc::alloc_slow(class), size, align);
+    }
     or_out_of_memory(malloc::alloc_slow(class))
+}
+
+/// Records an allocation that is done.
+#[cold]
+fn recorded(object: *mut u8, size: usize, align: usize) -> *mut c_void {
+    let object = or_out_of_memory(object);
+    if !object.is_null() {
+        record::note(Kind::Alloc, object, size, align);
+    }
+    object
 }
 
 /// Null, and errno says why.
@@ -122,6 +139,18 @@ fn or_out_of_memory(object: *mut u8) -> *mut c_void {
 /// Allocates `count` times `size` zero bytes.
 #[inline]
 fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
+    if record::is_on() {
+        record::note(Kind::Begin, ptr::null_mut(), 0, ALIGN);
+        let object = allocate_zeroed_unrecorded(count, size);
+        let bytes = count.saturating_mul(size);
+        record::note(Kind::EndZeroed, object, bytes, ALIGN);
+        return object;
+    }
+    allocate_zeroed_unrecorded(count, size)
+}
+
+#[inline]
+fn allocate_zeroed_unrecorded(count: usize, size: usize) -> *mut c_void {
     let bytes = match count.checked_mul(size) {
         Some(bytes) if bytes <= SIZE_MAX - ALIGN => bytes,
         _ => return out_of_memory(),
@@ -158,6 +187,9 @@ fn release_slow(object: *mut u8) {
     if object.is_null() {
         return;
     }
+    if record::is_on() {
+        record::note(Kind::Free, object.cast(), 0, 1);
+    }
     match live_span(object) {
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
         Some(span) => malloc::free_slow(span.class(), object),
@@ -183,6 +215,36 @@ fn live_span(object: *mut u8) -> Option<&'static MSpan> {
 /// As for [`release`]; if the result is not null, the object is the result.
 #[inline]
 unsafe fn reallocate(object: *mut c_void, size: usize) -> *mut c_void {
+    if record::is_on() {
+        // SAFETY: the caller's contract, here and below.
+        return unsafe { reallocate_recorded(object, size) };
+    }
+    // SAFETY: as above.
+    unsafe { reallocate_unrecorded(object, size) }
+}
+
+/// # Safety
+/// As for [`reallocate`].
+#[cold]
+#[inline(never)]
+unsafe fn reallocate_recorded(object: *mut c_void, size: usize) -> *mut c_void {
+    // An allocation or a free, and nothing else, records itself.
+    let is_resized = !object.is_null() && size != 0;
+    if is_resized {
+        record::note(Kind::Begin, object, 0, ALIGN);
+    }
+    // SAFETY: the caller's contract.
+    let resized = unsafe { reallocate_unrecorded(object, size) };
+    if is_resized {
+        record::note(Kind::EndResized, resized, size, ALIGN);
+    }
+    resized
+}
+
+/// # Safety
+/// As for [`reallocate`].
+#[inline]
+unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void {
     match class_at(object.addr()) {
         Some(class) if class != SizeClass::NONE && size != 0 => {
             let usable = class.object_bytes();

@@ -5,7 +5,7 @@
 //! find the defaults. Calls are counted from the constructor on, and
 //! it arranges for the reports.
 
-use crate::{config, report, runtime, sys};
+use crate::{config, record, report, runtime, sys};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -15,7 +15,7 @@ extern "C" fn start() {
     config::init();
     sys::stay_loaded(&CONSTRUCTOR);
     runtime::at_fork();
-    if config::counts_calls() {
+    if record::begin() | config::counts_calls() {
         runtime::count_calls();
     }
     report::begin();

@@ -26,7 +26,8 @@ Examples:
   spanmalloc run -- ls -l
   spanmalloc run --quiet ./server --port 8080
   spanmalloc run --json figures.json -- python3 script.py < input.txt
-  spanmalloc run --profile heap.pb.gz -- ./program";
+  spanmalloc run --profile heap.pb.gz -- ./program
+  spanmalloc run --record program.trace.gz -- ./program";
 
 const TOP_EXAMPLES: &str = "\
 The view is on standard error: RSS, live bytes, where the memory is, rates and
@@ -93,6 +94,9 @@ pub(crate) struct RunArgs {
     /// Write a heap profile for pprof to FILE at the end, as a rule *.pb.gz
     #[arg(long, value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,
+    /// Record each malloc and free to FILE, a trace for spanmalloc-rate --replay
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
     /// A live view while the program runs, as the command top has it
     #[arg(long)]
     pub(crate) watch: bool,

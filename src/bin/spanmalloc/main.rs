@@ -20,6 +20,7 @@ mod failure;
 mod figures;
 mod library;
 mod print_env;
+mod record;
 mod reports;
 mod run;
 mod summary;

@@ -16,6 +16,7 @@ use crate::child::{self, Outcome};
 use crate::failure::{Failure, TOOL_FAILED, complain};
 use crate::figures::{self, Figures, Request};
 use crate::library;
+use crate::record::Recording;
 use crate::reports::{Asked, Kind};
 use crate::top::{self, Watch};
 use crate::units;
@@ -43,6 +44,7 @@ pub(crate) fn top(args: TopArgs) -> Result<End, Failure> {
         json: None,
         stats: None,
         profile: None,
+        record: None,
         watch: true,
         output: args.output,
         program: args.program,
@@ -76,6 +78,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
         figures::count_calls(&mut command);
     }
 
+    let recording = args.record.as_deref();
+    let recording = recording
+        .map(|path| Recording::new(path, &mut command))
+        .transpose()?;
     let mut watch = match args.watch {
         true => Some(Watch::new(
             &args.program,
@@ -114,6 +120,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
             Ok(None) => {}
             Err(sentence) => complain(&sentence),
         }
+    }
+    if let Some(recording) = recording {
+        recording.finish(outcome.pid, args.quiet)?;
     }
     let name = program.display().to_string();
     if !args.quiet {
