@@ -19,8 +19,19 @@ pub(crate) const PROFILE: &str = "SPANMALLOC_PROFILE";
 pub(crate) const PROFILE_FILE: &str = "SPANMALLOC_PROFILE_FILE";
 const COUNT: &str = "SPANMALLOC_COUNT";
 
-/// All variables by which a program's allocator is asked for figures.
-pub(crate) const VARIABLES: [&str; 5] = [STATS, STATS_FILE, PROFILE, PROFILE_FILE, COUNT];
+pub(crate) const PUBLISH: &str = "SPANMALLOC_PUBLISH";
+pub(crate) const RECORD: &str = "SPANMALLOC_RECORD";
+
+/// All variables by which a program's allocator is asked for figures, reports and records.
+pub(crate) const VARIABLES: [&str; 7] = [
+    STATS,
+    STATS_FILE,
+    PROFILE,
+    PROFILE_FILE,
+    COUNT,
+    PUBLISH,
+    RECORD,
+];
 
 /// The JSON object that the library wrote.
 pub(crate) type Figures = Map<String, Value>;

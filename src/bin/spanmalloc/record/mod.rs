@@ -24,8 +24,6 @@ use crate::failure::{Failure, complain};
 use crate::{figures, run, units};
 use convert::Converter;
 
-const RECORD: &str = "SPANMALLOC_RECORD";
-
 /// Bytes of the raw stream that are read at a time.
 const PIECE: usize = 1 << 20;
 
@@ -44,7 +42,7 @@ impl Recording {
         let absolute = path::absolute(path).map_err(|error| Failure::of_file(path, &error))?;
         let beside = absolute.parent().unwrap_or(Path::new("/"));
         let directory = figures::private_directory_in(beside)?;
-        command.env(RECORD, directory.path().join("%p"));
+        command.env(figures::RECORD, directory.path().join("%p"));
         Ok(Self {
             path: path.to_owned(),
             file,

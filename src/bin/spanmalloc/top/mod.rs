@@ -27,7 +27,6 @@ use sample::Published;
 use screen::{Key, Screen};
 use state::State;
 
-const PUBLISH: &str = "SPANMALLOC_PUBLISH";
 /// Where files are in memory.
 const IN_MEMORY: &str = "/dev/shm";
 
@@ -74,7 +73,7 @@ impl Watch {
         };
         let path = directory.path().join("page");
         let page = create_page(&path).map_err(|error| Failure::of_file(&path, &error))?;
-        command.env(PUBLISH, &path);
+        command.env(figures::PUBLISH, &path);
         figures::count_calls(command);
         let words: Vec<_> = program.iter().map(|word| word.to_string_lossy()).collect();
         Ok(Self {
