@@ -567,6 +567,13 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     }
 }
 
+/// Whether all locks of this floor come free in time, so that the calling thread does not hold any: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    let mut shards = SHARDS[..shard_count()].iter().flatten();
+    shards.all(|shard| shard.lock.comes_free(deadline_ns))
+}
+
 /// For `fork`: all locks of this floor, in order.
 pub(crate) fn lock_for_fork() {
     for row in &SHARDS[..shard_count()] {

@@ -102,6 +102,12 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     each(LockUse::of("records", 0, None, RECORDS.usage()));
 }
 
+/// Whether the lock of this floor comes free in time, so that the calling thread does not hold it: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    RECORDS.comes_free(deadline_ns)
+}
+
 /// For `fork`: the lock of this floor.
 pub(crate) fn lock_for_fork() {
     RECORDS.lock_for_fork();

@@ -212,7 +212,6 @@ impl Stats {
     }
 
     /// Writes one JSON object, a number a field.
-    #[cfg(feature = "preload")]
     pub(crate) fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
         let mut separator = "{";
         for (name, number) in self.call_fields().chain(self.fields()) {

@@ -15,6 +15,10 @@ mod config;
 mod faults;
 #[path = "preload/pressure.rs"]
 mod pressure;
+#[path = "preload/record.rs"]
+mod record;
+#[path = "preload/reports.rs"]
+mod reports;
 #[path = "preload/workshop.rs"]
 mod workshop;
 

@@ -353,6 +353,12 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     each(LockUse::of("page heap", 0, None, HEAP.usage()));
 }
 
+/// Whether the heap's lock comes free in time, so that the calling thread does not hold it: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    HEAP.comes_free(deadline_ns)
+}
+
 /// For `fork`: the heap's lock.
 pub(crate) fn lock_for_fork() {
     HEAP.lock_for_fork();

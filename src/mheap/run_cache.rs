@@ -234,6 +234,13 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     }
 }
 
+/// Whether all locks of this file come free in time, so that the calling thread does not hold one: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    let mut shards = SHARDS[..shard_count()].iter();
+    shards.all(|shard| shard.comes_free(deadline_ns))
+}
+
 /// For `fork`: all locks of this file, in order.
 pub(crate) fn lock_for_fork() {
     for shard in &SHARDS[..shard_count()] {

@@ -161,6 +161,12 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     each(LockUse::of("span records", 1, None, MASKS.usage()));
 }
 
+/// Whether the locks of this file come free in time, so that the calling thread does not hold one: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    RECORDS.comes_free(deadline_ns) && MASKS.comes_free(deadline_ns)
+}
+
 /// For `fork`: the locks of this file, in order.
 pub(crate) fn lock_for_fork() {
     RECORDS.lock_for_fork();

@@ -14,6 +14,8 @@
 #[cfg(feature = "profile")]
 mod maps;
 #[cfg(feature = "profile")]
+pub(crate) mod output;
+#[cfg(feature = "profile")]
 mod pprof;
 #[cfg(feature = "profile")]
 mod proto;

@@ -9,12 +9,10 @@ use super::stack::{self, Stacks};
 use super::{SAMPLE_ALIGN, sampling, slots, table};
 use crate::arena::{Place, place_of};
 use crate::base::size_class::SizeClass;
+use crate::config::{self, PROFILE_RATE_DEFAULT, Report};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sys::caller::Caller;
 use crate::{mcache, mcentral, runtime, sys};
-
-/// Mean distance of samples: that of Go's and TCMalloc's heap profiles, once.
-pub(crate) const RATE_DEFAULT: usize = 512 << 10;
 
 /// Counts an allocation that did not come by the fast path: `object`, of `class`, for a request of `size`
 /// bytes. The object that the program gets; null if `object` is.
@@ -171,23 +169,24 @@ pub(crate) unsafe fn unlock_after_fork() {
     unsafe { table::unlock_after_fork() };
 }
 
-/// Mean distance that was asked for; zero if none was. **Any thread; atomic.**
-static ASKED_RATE: AtomicU64 = AtomicU64::new(0);
-
 fn rate() -> u64 {
-    match ASKED_RATE.load(Relaxed) {
-        0 => RATE_DEFAULT as u64,
-        rate => rate,
-    }
+    config::profile_rate() as u64
 }
 
 /// A distance that somebody asked for is kept.
 fn is_paced() -> bool {
-    ASKED_RATE.load(Relaxed) == 0
+    rate() == PROFILE_RATE_DEFAULT as u64
 }
 
+/// The unwinder is for those who have asked for a profile; a library that is preloaded everywhere must not meet
+/// unwind tables that nobody has tried.
 fn stacks() -> Stacks {
-    Stacks::Verified
+    let is_asked = cfg!(not(feature = "preload")) || config::triggers(Report::Profile).are_any();
+    if is_asked {
+        Stacks::Verified
+    } else {
+        Stacks::FramePointers
+    }
 }
 
 #[cfg(test)]
@@ -282,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_profile_tells_what_lives_and_what_was_allocated() {
-        ASKED_RATE.store(RATE, Relaxed);
+        config::set_profile_rate(RATE as usize);
         for (round, name) in ["prof-a", "prof-b", "prof-c"].into_iter().enumerate() {
             let thread = thread::Builder::new().name(name.into());
             thread

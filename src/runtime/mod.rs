@@ -40,7 +40,7 @@ use crate::sync::fork_owner;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
-use crate::{config, counters, mcentral, meta, mheap, profile, scavenge, sys, tiny};
+use crate::{config, counters, mcentral, meta, mheap, profile, report, scavenge, sys, tiny};
 
 /// Mcaches that no thread has.
 struct FreeMCaches {
@@ -290,6 +290,19 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     each(LockUse::of("registry", 0, None, REGISTRY.usage()));
 }
 
+/// Whether the calling thread may use the allocator: it is not in a handler of a signal that came in the
+/// middle of a call of the allocator. All locks have to come free until that time, of a thread's clock.
+pub(crate) fn is_whole(deadline_ns: u64) -> bool {
+    let is_busy = idle::own().is_some_and(MCache::is_busy_now);
+    !is_busy
+        && REGISTRY.comes_free(deadline_ns)
+        && mcentral::locks_come_free(deadline_ns)
+        && mheap::spans::locks_come_free(deadline_ns)
+        && mheap::run_cache::locks_come_free(deadline_ns)
+        && mheap::locks_come_free(deadline_ns)
+        && meta::locks_come_free(deadline_ns)
+}
+
 unsafe extern "C" fn before_fork() {
     // The C library takes the lock of its list of streams after this function, and who has that may
     // wait for a thread that waits for one of ours.
@@ -336,5 +349,8 @@ unsafe extern "C" fn after_fork_in_child() {
     ATTACHED.store(usize::from(mcache.is_some()), Relaxed);
     give_locks_back();
     scavenge::after_fork_in_child();
+    report::after_fork_in_child();
+    #[cfg(feature = "preload")]
+    crate::record::has_forked();
     sys::reset_streams();
 }

@@ -137,6 +137,22 @@ impl<T> Mutex<T> {
         }
     }
 
+    /// Whether the lock comes free before the clock [`sys::now_ns`](crate::sys::now_ns) says so much. If it
+    /// does, the calling thread does not hold it, as a thread might that a signal has interrupted.
+    #[cfg(not(loom))]
+    pub(crate) fn comes_free(&self, deadline_ns: u64) -> bool {
+        while self.try_lock().is_none() {
+            if super::fork_owner::is_here() {
+                return true;
+            }
+            if crate::sys::now_ns() >= deadline_ns {
+                return false;
+            }
+            crate::sys::yield_now();
+        }
+        true
+    }
+
     /// Takes the lock and forgets the guard: for `fork`, which can't keep guards across it.
     pub(crate) fn lock_for_fork(&self) {
         #[cfg_attr(

@@ -34,6 +34,14 @@ mod slot;
 pub(crate) use slot::{SlotOfThread, set_thread_slot, thread_slot};
 
 #[cfg(all(target_os = "linux", not(loom)))]
+mod file;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use file::*;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod signal;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use signal::*;
+#[cfg(all(target_os = "linux", not(loom)))]
 mod fork;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use fork::*;

@@ -10,9 +10,10 @@ use core::sync::atomic::AtomicU32;
 use super::cgroup::read;
 use super::linux::KeepErrno;
 
-/// Bytes of the thread's stack. It needs a page or two; but if it is the last thread of the process, the
-/// C library runs the functions of `atexit` there.
-const STACK_BYTES: usize = 256 << 10;
+/// Bytes of the thread's stack, of which what is touched takes memory. It needs a page or two, or what writing
+/// a profile takes; and if it is the last thread of the process, the C library runs the functions of `atexit`
+/// there.
+const STACK_BYTES: usize = 1 << 20;
 
 /// What the thread is called, with the zero at its end; at most 16 bytes.
 const NAME: &core::ffi::CStr = c"spanmalloc";
@@ -148,6 +149,13 @@ pub(crate) fn wall_clock_ns() -> i64 {
     // SAFETY: `time` is valid for writes.
     unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut time) };
     time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// Lets other threads run.
+pub(crate) fn yield_now() {
+    let _errno = KeepErrno::new();
+    // SAFETY: no precondition.
+    unsafe { libc::sched_yield() };
 }
 
 /// The kernel's number of the calling thread.

@@ -44,6 +44,7 @@ use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct};
 use crate::mcache::is_rare;
 use crate::mspan::MSpan;
+use crate::record::{self, raw::Kind};
 use crate::sys::caller::{Caller, entry};
 use crate::{large, malloc, runtime, sys};
 
@@ -90,7 +91,7 @@ fn allocate(size: usize, align: usize) -> *mut c_void {
     let object = magazines.get(class).pop();
     if is_rare(object) {
         // SAFETY: no precondition.
-        return unsafe { allocate_slow(class) };
+        return unsafe { allocate_slow(class, size, align) };
     }
     if magazines.counts_down(size) {
         // SAFETY: the object was popped just now.
@@ -116,16 +117,18 @@ unsafe extern "C-unwind" fn allocate_rest_from(
 entry! {
     /// [`allocate`] when the magazine has nothing to hand out at once. No precondition.
     #[cold]
-    fn allocate_slow(class: SizeClass) -> *mut c_void = allocate_slow_from
+    fn allocate_slow(class: SizeClass, size: usize, align: usize) -> *mut c_void = allocate_slow_from
 }
 
 unsafe extern "C-unwind" fn allocate_slow_from(
     class: SizeClass,
+    size: usize,
+    align: usize,
     frame: usize,
     return_address: usize,
 ) -> *mut c_void {
     let caller = Caller::new(frame, return_address);
-    or_out_of_memory(malloc::alloc_small(class, class.object_bytes(), caller))
+    allocated(malloc::alloc_small(class, size, caller), size, align)
 }
 
 /// [`allocate`] for `caller`, not fast.
@@ -133,7 +136,16 @@ fn allocate_from(size: usize, align: usize, caller: Caller) -> *mut c_void {
     if size > SIZE_MAX - (align - 1) {
         return out_of_memory();
     }
-    or_out_of_memory(malloc::alloc_from(size, align, caller))
+    allocated(malloc::alloc_from(size, align, caller), size, align)
+}
+
+/// The end of an allocation of the slow kind: null is no memory, and calls that are recorded take no other way.
+fn allocated(object: *mut u8, size: usize, align: usize) -> *mut c_void {
+    let object = or_out_of_memory(object);
+    if record::is_on() && !object.is_null() {
+        record::note(Kind::Alloc, object.cast(), size, align);
+    }
+    object
 }
 
 /// Null, and errno says why.
@@ -186,7 +198,15 @@ unsafe extern "C-unwind" fn allocate_zeroed_rest_from(
     let caller = Caller::new(frame, return_address);
     match count.checked_mul(size) {
         Some(bytes) if bytes <= SIZE_MAX - ALIGN => {
-            or_out_of_memory(malloc::alloc_zeroed_from(bytes, ALIGN, caller))
+            let is_recorded = record::is_on();
+            if is_recorded {
+                record::note(Kind::Begin, ptr::null_mut(), 0, ALIGN);
+            }
+            let object = or_out_of_memory(malloc::alloc_zeroed_from(bytes, ALIGN, caller));
+            if is_recorded {
+                record::note(Kind::EndZeroed, object, bytes, ALIGN);
+            }
+            object
         }
         _ => out_of_memory(),
     }
@@ -213,6 +233,9 @@ fn release_slow(object: *mut u8) {
     if object.is_null() {
         return;
     }
+    if record::is_on() {
+        record::note(Kind::Free, object.cast(), 0, 1);
+    }
     match live_span(object) {
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
         Some(span) => malloc::free_slow(span.class(), object),
@@ -238,6 +261,36 @@ fn live_span(object: *mut u8) -> Option<&'static MSpan> {
 /// As for [`release`]; if the result is not null, the object is the result.
 #[inline]
 unsafe fn reallocate(object: *mut c_void, size: usize) -> *mut c_void {
+    if record::is_on() {
+        // SAFETY: the caller's contract, here and below.
+        return unsafe { reallocate_recorded(object, size) };
+    }
+    // SAFETY: as above.
+    unsafe { reallocate_unrecorded(object, size) }
+}
+
+/// # Safety
+/// As for [`reallocate`].
+#[cold]
+#[inline(never)]
+unsafe fn reallocate_recorded(object: *mut c_void, size: usize) -> *mut c_void {
+    // An allocation or a free, and nothing else, records itself.
+    let is_resized = !object.is_null() && size != 0;
+    if is_resized {
+        record::note(Kind::Begin, object, 0, ALIGN);
+    }
+    // SAFETY: the caller's contract.
+    let resized = unsafe { reallocate_unrecorded(object, size) };
+    if is_resized {
+        record::note(Kind::EndResized, resized, size, ALIGN);
+    }
+    resized
+}
+
+/// # Safety
+/// As for [`reallocate`].
+#[inline]
+unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void {
     match class_at(object.addr()) {
         Some(class) if class != SizeClass::NONE && size != 0 => {
             let usable = class.object_bytes();

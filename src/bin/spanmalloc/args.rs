@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 const EXAMPLES: &str = "\
 Examples:
   spanmalloc run -- ls -l
+  spanmalloc top -- ./server
   spanmalloc compare -n 9 -- ./program input.txt
   env $(spanmalloc env) ./program
   spanmalloc report heap.pb.gz
@@ -17,13 +18,30 @@ program cannot be executed, 127 if it is not found.";
 
 const RUN_EXAMPLES: &str = "\
 The report is on standard error. The figures of the allocator are those of the
-program's own process, not of processes that it starts. Counting costs a few
-nanoseconds a call; with --quiet and without --json nothing is counted.
+program's own process, not of processes that it starts, and so are statistics
+and profile; with a `%p` in the name of their file each process writes its own.
+Counting costs a few nanoseconds a call; with --quiet and without --json nothing
+is counted.
 
 Examples:
   spanmalloc run -- ls -l
   spanmalloc run --quiet ./server --port 8080
-  spanmalloc run --json figures.json -- python3 script.py < input.txt";
+  spanmalloc run --json figures.json -- python3 script.py < input.txt
+  spanmalloc run --profile heap.pb.gz -- ./program
+  spanmalloc run --record program.trace.gz -- ./program";
+
+const TOP_EXAMPLES: &str = "\
+The view is on standard error: RSS, live bytes, where the memory is, rates and
+size classes of the program's own process, four times a second. Keys: q ends the
+view, and the program goes on; s sorts the classes by something else; p pauses;
+Ctrl-C goes to the program. What the program prints to the terminal meanwhile is
+kept in a temporary file and shown when the view ends. The program has no input
+from the terminal. Without a terminal there is a line a second.
+
+Examples:
+  spanmalloc top -- ./server --port 8080
+  spanmalloc top --output server.log -- ./server --port 8080
+  spanmalloc top -- ./program 2> lines.txt";
 
 const COMPARE_EXAMPLES: &str = "\
 The allocators take turns, after one run of each that is not measured. All runs
@@ -82,6 +100,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Top(TopArgs),
     Compare(CompareArgs),
     Env(EnvArgs),
     Symbolize(SymbolizeArgs),
@@ -101,6 +120,36 @@ pub(crate) struct RunArgs {
     /// Write the figures to FILE as a JSON object
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the allocator's statistics to FILE at the end: JSON if it ends in .json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats: Option<PathBuf>,
+    /// Write a heap profile for pprof to FILE at the end, as a rule *.pb.gz
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Record each malloc and free to FILE, a trace for spanmalloc-rate --replay
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// A live view while the program runs, as the command top has it
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// With --watch: what the program prints goes to FILE
+    #[arg(long, value_name = "FILE", requires = "watch")]
+    pub(crate) output: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// Runs a program on spanmalloc and shows what its memory does meanwhile.
+#[derive(Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArgs {
+    /// The shared library to preload [default: found near this tool]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) lib: Option<PathBuf>,
+    /// What the program prints goes to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,

@@ -28,12 +28,15 @@ mod profile_file;
 // The same as in the library, which keeps it to itself.
 #[path = "../../profile/proto.rs"]
 mod proto;
+mod record;
 mod report;
+mod reports;
 mod run;
 mod stacks;
 mod summary;
 mod symbolize;
 mod symbols;
+mod top;
 mod units;
 
 use std::process::ExitCode;
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<End, Failure> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Top(args) => run::top(args),
         Command::Compare(args) => compare::compare(&args),
         Command::Env(args) => print_env::print_env(&args),
         Command::Symbolize(args) => symbolize::symbolize(&args),
