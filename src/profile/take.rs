@@ -257,7 +257,7 @@ mod tests {
         let truth: usize = live.iter().map(|(_, size)| bytes_of(*size)).sum();
         let (in_use, ever) = of(name);
         // Distances of 512 KiB are wide for so little: 4 sigma.
-        let sigma = |bytes: usize| (RATE_DEFAULT as f64 / bytes as f64).sqrt();
+        let sigma = |bytes: usize| (RATE as f64 / bytes as f64).sqrt();
         assert_near(in_use.bytes, truth as f64, 4.0 * sigma(truth), "live");
         assert_near(
             ever.bytes,
