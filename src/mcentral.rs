@@ -21,14 +21,14 @@ use core::ptr::NonNull;
 
 use crate::arena::{Place, place_of};
 use crate::base::fatal::{Crime, fatal};
-use crate::base::size_class::{Geometry, MAGAZINES, SizeClass};
+use crate::base::size_class::{CLASSES, Geometry, MAGAZINES, SizeClass};
 use crate::depot::{BatchRef, Depot};
 use crate::mheap::{huge_pages, spans};
 use crate::mspan::{MSpan, PrivateSlots, Set};
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
-use crate::span_set::SpanSet;
+use crate::span_set::{SetTally, SpanSet};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::{backed, config, sys, tiny};
@@ -49,7 +49,14 @@ struct Shard {
 struct Spans {
     set: SpanSet,
     depot: Depot,
+    /// Objects that were freed to spans of this home: of the class, or of each of the tiny ones.
+    freed: [u64; TINY_CLASSES],
+    /// Slots that they were in: fewer, if several objects share one.
+    freed_slots: u64,
 }
+
+/// Classes whose objects share the spans of one class, at most.
+const TINY_CLASSES: usize = MAGAZINES - CLASSES;
 
 // SAFETY: the spans in the set are reached under the shard's lock.
 unsafe impl Send for Spans {}
@@ -61,6 +68,8 @@ static SHARDS: [[Shard; MAGAZINES]; MAX_SHARDS] = [const {
             lock: Mutex::new(Spans {
                 set: SpanSet::new(),
                 depot: Depot::new(),
+                freed: [0; TINY_CLASSES],
+                freed_slots: 0,
             }),
             partial_hint: AtomicU32::new(0),
             sparse_hint: AtomicBool::new(false),
@@ -93,7 +102,8 @@ impl Shard {
                 // set, and no thread's current one.
                 unsafe {
                     let start = base.add(offset);
-                    if sys::release(start, end - offset, config::releases_lazily()) {
+                    let release = || sys::release(start, end - offset, config::releases_lazily());
+                    if backed::releasing(end - offset, release) {
                         huge_pages::after_release_in_span(start, end - offset);
                         released += (end - offset) / sys::page_bytes();
                     }
@@ -188,6 +198,9 @@ pub(crate) fn take(
         let Some(span) = spans::alloc_span(class, here) else {
             return 0;
         };
+        // Under the lock, so that whoever holds all of them finds the span and its slots together.
+        let mut spans = shard.lock.lock();
+        spans.set.add_made();
         private.adopt(span, class.geometry().slots as usize);
     }
     if let Some(span) = private.span() {
@@ -360,6 +373,14 @@ fn free_span(span: &'static MSpan) {
     spans::free_span(span);
 }
 
+/// Pages of the system in free slots of spans that went back to it. **Any thread; atomic**, a counter.
+static RELEASED_SLOT_PAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes in free slots of spans that went back to the system and are not in use again.
+pub(crate) fn released_slot_bytes() -> usize {
+    RELEASED_SLOT_PAGES.load(Relaxed) * sys::page_bytes()
+}
+
 /// Notes how many pages of the system went back from a span, and counts those of before as in use
 /// again: which of them are is not known.
 ///
@@ -370,8 +391,11 @@ unsafe fn note_released(span: &MSpan, pages: usize) {
     // SAFETY: the caller's promise.
     let before = core::mem::replace(unsafe { &mut span.shared().released }, pages);
     if before != pages {
-        backed::add(usize::from(before) * sys::page_bytes());
-        backed::sub(usize::from(pages) * sys::page_bytes());
+        let (before, after) = (usize::from(before), usize::from(pages));
+        RELEASED_SLOT_PAGES.fetch_add(after, Relaxed);
+        RELEASED_SLOT_PAGES.fetch_sub(before, Relaxed);
+        backed::add(before * sys::page_bytes());
+        backed::sub(after * sys::page_bytes());
     }
 }
 
@@ -386,6 +410,7 @@ fn put_with(
     free: impl Fn(&'static MSpan, &[*mut u8]) -> (usize, Option<Crime>),
 ) -> (usize, Option<NonNull<MSpan>>, Option<Crime>) {
     let span_class = class.span_class();
+    let number = class.index() - span_class.index();
     let geometry = class.geometry();
     let mut empty = None;
     let mut rest = objects;
@@ -398,14 +423,20 @@ fn put_with(
         let shard = shard_of(span_class, home);
         let mut spans = shard.lock.lock();
         loop {
+            // SAFETY: the home lock is held.
+            let free_before = unsafe { span.shared() }.free_slots;
             let (freed, crime) = free(span, rest);
             rest = rest.get(freed..).unwrap_or_default();
             if crime.is_some() {
                 return (objects.len() - rest.len(), empty, crime);
             }
+            // SAFETY: the home lock is held.
+            let free_now = unsafe { span.shared() }.free_slots;
+            spans.freed[number % TINY_CLASSES] += freed as u64;
+            spans.freed_slots += u64::from(free_now - free_before);
             // SAFETY: the home lock is held; an object of `span` was live until now, so it is in the
             // home's set or checked out.
-            if unsafe { spans.set.update(span, geometry) } {
+            if unsafe { spans.set.update(span, geometry, free_before) } {
                 // SAFETY: the span is in no set, and nobody else's: it is ours.
                 unsafe { span.shared() }.next = empty.replace(NonNull::from(span));
             }
@@ -508,6 +539,47 @@ fn for_each_shard(mut visit: impl FnMut(&Shard, SizeClass)) {
             visit(shard, SizeClass::new(index));
         }
     }
+}
+
+/// What the shards of a class count, for statistics.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ClassTally {
+    /// Its spans. Those of the tiny classes are told with the first of them.
+    pub(crate) spans: SetTally,
+    /// Objects of the class that were freed to spans.
+    pub(crate) freed: u64,
+    /// Slots that were freed.
+    pub(crate) freed_slots: u64,
+    /// Objects of the class in depots.
+    pub(crate) in_depots: u64,
+}
+
+/// What the shards of a class count.
+///
+/// # Safety
+/// The caller holds all locks of this floor ([`lock_for_fork`]).
+pub(crate) unsafe fn tally(class: SizeClass) -> ClassTally {
+    let span_class = class.span_class();
+    let number = class.index() - span_class.index();
+    let mut sum = ClassTally::default();
+    for shard in 0..shard_count() {
+        // SAFETY: the caller's promise; the reference ends with the statement.
+        let depot = unsafe { shard_of(class, shard).lock.value_for_fork() };
+        sum.in_depots += depot.depot.objects() as u64;
+        // SAFETY: as above.
+        let spans = unsafe { shard_of(span_class, shard).lock.value_for_fork() };
+        sum.freed += spans.freed[number % TINY_CLASSES];
+        if class == span_class {
+            let tally = spans.set.tally();
+            sum.spans.spans += tally.spans;
+            sum.spans.partial += tally.partial;
+            sum.spans.full += tally.full;
+            sum.spans.free_slots += tally.free_slots;
+            sum.spans.made += tally.made;
+            sum.freed_slots += spans.freed_slots;
+        }
+    }
+    sum
 }
 
 /// The use of the locks of this floor: one for each class and CPU.

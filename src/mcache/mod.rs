@@ -255,6 +255,12 @@ impl MCache {
         (top.addr().get() - self.slot(class, 0).addr().get()) / size_of::<Slot>()
     }
 
+    /// Free slots of the current span of a class that only its owner takes.
+    #[cfg(test)]
+    pub(crate) fn private_slots(&self, class: SizeClass) -> usize {
+        self.current[class.index()].free_slots()
+    }
+
     /// Slot 0 of a class and those above it.
     fn slots_of(&self, class: SizeClass) -> &[Slot] {
         &self.slots[SLOT_ZERO[class.index()]..SLOT_ZERO[class.index() + 1]]

@@ -134,7 +134,7 @@ fn address_space_bytes() -> Option<usize> {
 }
 
 /// What is in a file, as far as there is room. `None` if it can't be read.
-fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+pub(super) fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let _errno = KeepErrno::new();
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
     // SAFETY: a string.

@@ -36,8 +36,8 @@ extern "C" fn start() {
     }
 }
 
-/// Writes the statistics to standard error, or to the file that the environment named, as JSON if its
-/// name ends in `.json`.
+/// Writes the statistics to standard error, or to the file that the environment named, in the form that its
+/// name ends in.
 extern "C" fn write_stats() {
     let stats = stats::stats();
     let Some(path) = STATS_PATH.get() else {
@@ -53,9 +53,5 @@ extern "C" fn write_stats() {
         line.push(b" cannot be written\n");
         return line.print();
     };
-    let _ = if path.name().ends_with(b".json") {
-        stats.write_json(&mut file)
-    } else {
-        write!(file, "{stats}")
-    };
+    let _ = stats::write_file(&stats, path.name(), &mut file);
 }
