@@ -126,7 +126,7 @@ pub(crate) struct Pages {
     pub(crate) committed: usize,
     pub(crate) free: usize,
     pub(crate) dirty: usize,
-    /// Above the highest page of their arena that was ever in use.
+    /// Free, and above the highest page of their arena that was ever in use.
     pub(crate) fresh: usize,
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn extend_run(run: &Run, extra: u32) -> bool {
     let taken = unsafe { run.arena.committed() }.pages.alloc_at(end, extra);
     let Some(taken) = taken else { return false };
     heap.took(run.arena, taken);
-    heap.note_peak();
+    heap.note_use(run.arena, taken);
     let added = Run {
         first: end,
         count: extra,
@@ -205,7 +205,9 @@ impl Heap {
             committed: self.committed_pages,
             free: self.free_pages,
             dirty: self.dirty_pages,
-            fresh: self.committed_pages - self.touched_pages,
+            // Those that are just released with their neighbours are not free.
+            fresh: (self.committed_pages - self.touched_pages)
+                .min(self.free_pages - self.dirty_pages),
         }
     }
 
@@ -245,7 +247,7 @@ impl Heap {
     /// Accounts for pages just taken from an arena, which are in use from here on.
     fn run_of(&mut self, arena: &'static Arena, taken: Taken) -> Run {
         self.took(arena, taken);
-        self.note_peak();
+        self.note_use(arena, taken);
         Run {
             arena,
             first: taken.first,
@@ -258,7 +260,12 @@ impl Heap {
         self.committed_pages - self.free_pages
     }
 
-    fn note_peak(&mut self) {
+    /// Notes that pages just taken from an arena are in use from here on.
+    fn note_use(&mut self, arena: &'static Arena, taken: Taken) {
+        // SAFETY: `self` is reached through the lock only; the reference ends with the function.
+        let touched = unsafe { &mut arena.committed().touched_pages };
+        let end = (taken.first + taken.count).max(*touched);
+        self.touched_pages += (end - core::mem::replace(touched, end)) as usize;
         self.peak_in_use_pages = self.peak_in_use_pages.max(self.in_use_pages());
     }
 
@@ -267,10 +274,6 @@ impl Heap {
         self.free_pages -= taken.count as usize;
         self.dirty_pages -= (taken.count - taken.released) as usize;
         backed::add(taken.released as usize * PAGE_BYTES);
-        // SAFETY: `self` is reached through the lock only; the reference ends before another is made.
-        let touched = unsafe { &mut arena.committed().touched_pages };
-        let end = (taken.first + taken.count).max(*touched);
-        self.touched_pages += (end - core::mem::replace(touched, end)) as usize;
         self.reindex(arena);
     }
 

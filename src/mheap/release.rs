@@ -98,7 +98,9 @@ fn release_run(mut heap: HeapGuard, arena: &'static Arena, taken: Taken) -> (Hea
     // SAFETY: the range lies in the run that was just taken out, so it is ours and empty; its
     // ends are multiples of the system's page size, as arenas are.
     let release = || unsafe { sys::release(arena.page_start(first), bytes, lazily) };
-    let gone = count > 0 && backed::releasing(bytes, release);
+    // Some of the pages may be released already.
+    let dirty_bytes = bytes.min((taken.count - taken.released) as usize * PAGE_BYTES);
+    let gone = count > 0 && backed::releasing(dirty_bytes, release);
     if gone {
         if lazily {
             HAS_DIRTY_RELEASED.store(true, Relaxed);

@@ -85,7 +85,7 @@ impl Stats {
         self.committed_bytes = pages.committed * PAGE_BYTES;
         self.dirty_bytes = pages.dirty * PAGE_BYTES;
         self.fresh_bytes = pages.fresh * PAGE_BYTES;
-        self.released_bytes = (pages.free - pages.dirty).saturating_sub(pages.fresh) * PAGE_BYTES;
+        self.released_bytes = (pages.free - pages.dirty - pages.fresh) * PAGE_BYTES;
         self.in_use_bytes =
             ((pages.committed - pages.free) * PAGE_BYTES).saturating_sub(self.cached_bytes);
         self.released_slot_bytes = mcentral::released_slot_bytes();

@@ -1,0 +1,659 @@
+//! Statistics add up: in every snapshot while threads work, and exactly when they have stopped. And they can be
+//! read by the parsers of the forms in which they are written.
+
+#![cfg(not(miri))] // Starts processes, and reads what Linux says of them.
+
+mod common;
+#[path = "stats/schema.rs"]
+mod schema;
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::thread;
+
+use common::{Numbers, Object, address_space_bytes, alone, rss_bytes};
+use spanmalloc::{ClassStats, SpanMalloc, Stats, stats, trim};
+
+const MIB: usize = 1 << 20;
+
+/// This crate's allocator, with a count of the calls of each thread.
+struct Counted;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: all is passed on.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.set(CALLS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { SpanMalloc.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, object: *mut u8, layout: Layout) {
+        CALLS.set(CALLS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { SpanMalloc.dealloc(object, layout) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Counted = Counted;
+
+/// What holds in every snapshot.
+fn check_always(stats: &Stats) {
+    let buckets = [
+        stats.small_live_bytes,
+        stats.large_live_bytes,
+        stats.magazine_bytes,
+        stats.depot_bytes,
+        stats.current_free_bytes,
+        stats.partial_free_bytes,
+        stats.split_free_bytes,
+        stats.tail_bytes,
+        stats.cached_bytes,
+        stats.dirty_bytes,
+        stats.released_bytes,
+        stats.fresh_bytes,
+        stats.in_transit_bytes,
+    ];
+    let sum: usize = buckets.iter().sum();
+    assert_eq!(sum, stats.committed_bytes, "{stats:?}");
+    let mapped = stats.reserved_bytes + stats.huge_live_bytes + stats.record_mapped_bytes;
+    assert_eq!(mapped, stats.mapped_bytes);
+    assert!(stats.committed_bytes <= stats.reserved_bytes);
+    assert!(stats.record_bytes <= stats.record_mapped_bytes);
+    let live = stats.small_live_bytes + stats.large_live_bytes + stats.huge_live_bytes;
+    assert_eq!(live, stats.live_bytes);
+    check_classes(stats);
+}
+
+fn check_classes(stats: &Stats) {
+    let total = |of: fn(&ClassStats) -> usize| stats.classes.iter().map(of).sum::<usize>();
+    assert_eq!(total(|class| class.live_bytes), stats.small_live_bytes);
+    let magazines = total(|class| class.magazine_objects * class.object_bytes);
+    assert_eq!(magazines, stats.magazine_bytes);
+    let depots = total(|class| class.depot_objects * class.object_bytes);
+    assert_eq!(depots, stats.depot_bytes);
+    assert_eq!(total(|class| class.tail_bytes), stats.tail_bytes);
+    let objects = total(|class| class.live_objects);
+    let others = stats.large_live_objects + stats.huge_live_objects;
+    assert_eq!(objects + others, stats.live_objects);
+    let bytes = |class: &ClassStats| {
+        let cached = (class.magazine_objects + class.depot_objects) * class.object_bytes;
+        let free = class.current_free_bytes + class.partial_free_bytes + class.split_free_bytes;
+        class.live_bytes + cached + free + class.tail_bytes
+    };
+    // The first three share spans.
+    let (tiny, others) = stats.classes.split_at(3);
+    let tiny_bytes: usize = tiny.iter().map(bytes).sum();
+    assert_eq!(tiny_bytes, tiny[0].spans * tiny[0].span_bytes, "{tiny:?}");
+    for class in others {
+        assert_eq!(bytes(class), class.spans * class.span_bytes, "{class:?}");
+        assert_eq!(class.live_bytes, class.live_objects * class.object_bytes);
+    }
+    for class in stats.classes.iter() {
+        let spans = class.current_spans + class.partial_spans + class.full_spans;
+        assert_eq!(spans, class.spans, "{class:?}");
+        assert!(class.spans as u64 <= class.spans_made);
+    }
+}
+
+/// What holds when no thread is in a call.
+fn check_quiet(stats: &Stats) {
+    check_always(stats);
+    assert_eq!(stats.in_transit_bytes, 0, "{stats:?}");
+    for class in stats.classes.iter() {
+        let left = class.allocated_objects - class.freed_objects;
+        let held = class.live_objects + class.magazine_objects;
+        assert_eq!(left, held as u64, "{class:?}");
+    }
+    let held: usize = stats
+        .classes
+        .iter()
+        .map(|class| class.magazine_objects)
+        .sum();
+    let left = stats.allocated_objects - stats.freed_objects;
+    assert_eq!(left, (stats.live_objects + held) as u64);
+    assert!(stats.released_slot_bytes <= stats.current_free_bytes + stats.partial_free_bytes);
+    let heap = stats.committed_bytes - stats.released_bytes - stats.fresh_bytes;
+    let backed = heap - stats.released_slot_bytes + stats.huge_live_bytes + stats.record_bytes;
+    assert_eq!(backed, stats.backed_bytes, "{stats:?}");
+}
+
+/// The row of a class.
+fn class_of(stats: &Stats, bytes: usize) -> ClassStats {
+    let found = stats
+        .classes
+        .iter()
+        .find(|class| class.object_bytes == bytes);
+    *found.unwrap()
+}
+
+/// Objects of all kinds, in two sevenths of the cases at a large alignment.
+fn some_object(numbers: &mut Numbers) -> Object {
+    let size = match numbers.below(400) {
+        0 => MIB + numbers.size(21),
+        1 => 64 * MIB,
+        2..20 => numbers.size(18),
+        _ => numbers.size(11),
+    };
+    Object::new(
+        size.min(65 * MIB),
+        1 << (numbers.below(7) * numbers.below(2)),
+        5,
+    )
+}
+
+/// Allocates, frees, resizes, hands on to the next thread, until told to stop.
+fn work(
+    seed: u64,
+    stop: &AtomicBool,
+    from: &mpsc::Receiver<Object>,
+    to: &mpsc::SyncSender<Object>,
+) {
+    let mut numbers = Numbers(seed);
+    let mut objects: Vec<Object> = Vec::new();
+    while !stop.load(Relaxed) {
+        for _ in 0..200 {
+            match numbers.below(8) {
+                0..3 => objects.push(some_object(&mut numbers)),
+                3 => {
+                    if let Some(object) = objects.last_mut().filter(|object| object.size() < MIB) {
+                        object.resize(numbers.size(14));
+                    }
+                }
+                4 => {
+                    if let Some(Err(mpsc::TrySendError::Full(object))) =
+                        objects.pop().map(|object| to.try_send(object))
+                    {
+                        objects.push(object);
+                    }
+                }
+                5 => drop(from.try_recv()),
+                _ if !objects.is_empty() => {
+                    drop(objects.swap_remove(numbers.below(objects.len())));
+                }
+                _ => {}
+            }
+        }
+        match numbers.below(100) {
+            0 => drop(trim()),
+            1..4 => objects.clear(),
+            4 => thread::scope(|scope| {
+                scope.spawn(|| objects.drain(..).for_each(drop));
+            }),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_thousand_snapshots_under_load_add_up() {
+    const THREADS: usize = 8;
+    alone(|| {
+        let stop = AtomicBool::new(false);
+        let (mut to, mut from): (Vec<_>, Vec<_>) =
+            (0..THREADS).map(|_| mpsc::sync_channel(50)).unzip();
+        to.rotate_left(1);
+        let mut in_transit = 0;
+        thread::scope(|scope| {
+            let start = |seed| {
+                let (to, from, stop) = (to.pop().unwrap(), from.pop().unwrap(), &stop);
+                scope.spawn(move || work(seed, stop, &from, &to))
+            };
+            let threads: Vec<_> = (0..THREADS as u64).map(start).collect();
+            let mut numbers = Numbers(99);
+            for _ in 0..1000 {
+                for _ in 0..numbers.size(14) {
+                    spin_loop();
+                }
+                let stats = stats();
+                check_always(&stats);
+                in_transit = in_transit.max(stats.in_transit_bytes);
+                // Each thread moves one run, of at most 4 MiB or one object's.
+                let most = 2 * (THREADS + 1) * 4 * MIB;
+                assert!(stats.in_transit_bytes <= most, "{stats:?}");
+            }
+            stop.store(true, Relaxed);
+            // Unlike the end of the scope, a join waits for the destructors of the thread.
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
+        });
+        drop((to, from));
+        let end = stats();
+        check_quiet(&end);
+        assert!(
+            end.lock_waits >= end.lock_sleeps && end.return_calls > 0,
+            "{end:?}"
+        );
+    });
+}
+
+#[test]
+fn a_population_that_stays_the_same_looks_so_under_load() {
+    const THREADS: usize = 8;
+    const EACH: usize = 4000;
+    /// A class of which nobody else has many.
+    const BYTES: usize = 320;
+    alone(|| {
+        let before = class_of(&stats(), BYTES).live_objects;
+        let new = || black_box(Box::new([1_u8; BYTES]));
+        let stop = AtomicBool::new(false);
+        let ready = AtomicUsize::new(0);
+        let (to, from): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| mpsc::sync_channel(100)).unzip();
+        thread::scope(|scope| {
+            let start = |(number, from): (usize, mpsc::Receiver<_>)| {
+                let to: mpsc::SyncSender<_> = to[(number + 1) % THREADS].clone();
+                let (stop, ready) = (&stop, &ready);
+                scope.spawn(move || {
+                    let mut numbers = Numbers(number as u64);
+                    let mut objects: Vec<_> = (0..EACH).map(|_| new()).collect();
+                    ready.fetch_add(1, Relaxed);
+                    while !stop.load(Relaxed) {
+                        let place = numbers.below(EACH);
+                        // Each is replaced by another one: fresh, or of another thread.
+                        objects[place] = match from.try_recv() {
+                            Ok(other) => match to.try_send(other) {
+                                Err(mpsc::TrySendError::Full(other)) => other,
+                                _ => new(),
+                            },
+                            Err(_) => new(),
+                        };
+                        if numbers.below(10) == 0 {
+                            let _ = to.try_send(new());
+                        }
+                    }
+                })
+            };
+            let threads: Vec<_> = from.into_iter().enumerate().map(start).collect();
+            while ready.load(Relaxed) < THREADS {
+                spin_loop();
+            }
+            // In hand and in channels, and what fits a magazine, for each thread.
+            let slack = THREADS * (2 + 101 + 64);
+            for _ in 0..1000 {
+                let class = class_of(&stats(), BYTES);
+                let live = class.live_objects - before;
+                let least = THREADS * EACH;
+                assert!(live + slack >= least && live <= least + slack, "{class:?}");
+            }
+            stop.store(true, Relaxed);
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
+        });
+        drop(to);
+        let end = stats();
+        check_quiet(&end);
+        assert_eq!(class_of(&end, BYTES).live_objects, before);
+    });
+}
+
+/// Live objects and bytes of each kind.
+fn live(stats: &Stats) -> [usize; 5] {
+    [
+        stats.live_objects,
+        stats.live_bytes,
+        stats.large_live_objects,
+        stats.large_live_bytes,
+        stats.huge_live_bytes,
+    ]
+}
+
+#[test]
+fn what_is_live_is_what_was_allocated_and_not_freed_whoever_frees() {
+    alone(|| {
+        let mut numbers = Numbers(7);
+        // What the harness and the vectors need is there before.
+        let mut shares: [Vec<Object>; 4] = [(); 4].map(|()| Vec::with_capacity(2000));
+        drop(thread::spawn(|| ()).join());
+        let before = stats();
+        check_quiet(&before);
+        for round in 0..6 {
+            for share in &mut shares {
+                share.extend((0..1000).map(|_| some_object(&mut numbers)));
+            }
+            let full = stats();
+            check_quiet(&full);
+            let objects = full.live_objects - before.live_objects;
+            assert_eq!(objects, 4000, "round {round}");
+            let asked: usize = shares.iter().flatten().map(Object::size).sum();
+            let rounded = full.live_bytes - before.live_bytes;
+            assert!(
+                rounded >= asked && rounded < asked + asked / 4,
+                "{asked} {rounded}"
+            );
+            // Threads that exit free half of them, and what they allocate themselves.
+            for share in &mut shares {
+                let freed = share.drain(..500).collect::<Vec<_>>();
+                let thread = thread::spawn(move || {
+                    let own: Vec<_> = (0..500).map(|seed| Object::new(100, 1, seed)).collect();
+                    drop(freed);
+                    own
+                });
+                // Who joins waits for the end of the thread, with all destructors.
+                share.extend(thread.join().unwrap());
+                share.drain(..500).for_each(drop);
+            }
+            let half = stats();
+            check_quiet(&half);
+            assert_eq!(
+                half.live_objects - before.live_objects,
+                2000,
+                "round {round}"
+            );
+            shares.iter_mut().for_each(Vec::clear);
+            let empty = stats();
+            check_quiet(&empty);
+            assert_eq!(live(&empty), live(&before), "round {round}");
+            if round % 2 == 0 {
+                trim();
+                let trimmed = stats();
+                check_quiet(&trimmed);
+                assert_eq!(live(&trimmed), live(&before), "round {round}");
+                assert_eq!((trimmed.depot_bytes, trimmed.dirty_bytes), (0, 0));
+                assert!(trimmed.returned_bytes > empty.returned_bytes);
+                assert!(trimmed.return_calls > empty.return_calls);
+                assert!(trimmed.return_ns > empty.return_ns);
+            }
+        }
+    });
+}
+
+#[test]
+fn tiny_objects_and_what_is_left_of_their_blocks_are_told_apart() {
+    alone(|| {
+        let before = stats();
+        let mut objects: Vec<Object> = Vec::with_capacity(30_000);
+        for size in [1, 2, 4] {
+            objects.extend((0..10_000).map(|seed| Object::new(size, size, seed)));
+        }
+        let full = stats();
+        check_quiet(&full);
+        for (size, row) in [(1, 0), (2, 1), (4, 2)] {
+            let (now, then) = (full.classes[row], before.classes[row]);
+            assert_eq!(now.object_bytes, size);
+            assert_eq!(now.live_objects - then.live_objects, 10_000);
+        }
+        // One of each block of four stays.
+        let mut number = 0;
+        objects.retain(|object| {
+            number += 1;
+            object.size() < 4 || number % 4 == 0
+        });
+        trim();
+        let sparse = stats();
+        check_quiet(&sparse);
+        let split = sparse.split_free_bytes - before.split_free_bytes;
+        assert!((25_000..35_000).contains(&split), "{split}");
+        drop(objects);
+        trim();
+        let after = stats();
+        check_quiet(&after);
+        assert!(after.split_free_bytes < 1000, "{after:?}");
+    });
+}
+
+#[test]
+fn pages_are_fresh_live_cached_dirty_or_released() {
+    alone(|| {
+        let before = stats();
+        let object = Object::new(20 * MIB, 1, 1);
+        let live = stats();
+        check_quiet(&live);
+        assert_eq!(live.large_live_bytes - before.large_live_bytes, 20 * MIB);
+        assert!(live.resident_bytes > before.resident_bytes + 18 * MIB);
+        assert!(live.minor_faults > before.minor_faults);
+        let rss = rss_bytes();
+        assert!(
+            live.resident_bytes.abs_diff(rss) < 2 * MIB,
+            "{rss} {live:?}"
+        );
+        let live = stats();
+        drop(object);
+        let dirty = stats();
+        check_quiet(&dirty);
+        assert_eq!(dirty.dirty_bytes - before.dirty_bytes, 20 * MIB);
+        assert_eq!(dirty.fresh_bytes, live.fresh_bytes);
+        trim();
+        let released = stats();
+        check_quiet(&released);
+        assert!(released.released_bytes >= before.released_bytes + 20 * MIB);
+        assert_eq!(released.fresh_bytes, live.fresh_bytes);
+        assert!(released.returned_bytes - dirty.returned_bytes >= 20 * MIB as u64);
+        let cached = Object::new(100_000, 1, 1);
+        drop(cached);
+        let cached = stats();
+        check_quiet(&cached);
+        assert!(cached.cached_bytes >= 100_000);
+
+        let (space, mapped) = (address_space_bytes(), stats().mapped_bytes);
+        let huge = Object::new(100 * MIB, 1, 1);
+        let grown = stats().mapped_bytes - mapped;
+        assert_eq!(grown, 100 * MIB);
+        assert_eq!(address_space_bytes() - space, grown);
+        drop(huge);
+        assert_eq!(stats().mapped_bytes, mapped);
+        assert!(stats().uptime_ns > released.uptime_ns);
+    });
+}
+
+#[test]
+fn half_freed_spans_show_as_free_slots_and_as_released_ones() {
+    alone(|| {
+        let mut objects: Vec<_> = (0..40_000).map(|seed| Object::new(4000, 1, seed)).collect();
+        let full = class_of(&stats(), 4096);
+        assert!(
+            full.full_spans >= 9900 && full.partial_free_bytes < MIB,
+            "{full:?}"
+        );
+        let mut number = 0;
+        objects.retain(|_| {
+            number += 1;
+            number % 4 == 0
+        });
+        trim();
+        let sparse = stats();
+        check_quiet(&sparse);
+        let class = class_of(&sparse, 4096);
+        assert!(class.partial_spans >= 9900, "{class:?}");
+        assert!(class.partial_free_bytes >= 29_000 * 4096, "{class:?}");
+        assert!(sparse.released_slot_bytes >= 28_000 * 4096, "{sparse:?}");
+        // What is used again is not released any more.
+        objects.extend((0..20_000).map(|seed| Object::new(4000, 1, seed)));
+        let again = stats();
+        check_quiet(&again);
+        assert!(again.released_slot_bytes <= 12_000 * 4096, "{again:?}");
+    });
+}
+
+/// A snapshot with classes, large and huge objects.
+fn busy_snapshot() -> Stats {
+    let mut numbers = Numbers(3);
+    let mut objects: Vec<_> = (0..5000).map(|_| some_object(&mut numbers)).collect();
+    objects.truncate(2500);
+    let stats = stats();
+    drop(objects);
+    stats
+}
+
+#[test]
+fn statistics_allocate_nothing() {
+    let mut text = Text([0; 1 << 17], 0);
+    let before = CALLS.get();
+    let stats = stats();
+    use std::fmt::Write as _;
+    write!(text, "{stats}{}", stats.json()).unwrap();
+    write!(text, "{}{}", stats.open_metrics(), stats.malloc_info()).unwrap();
+    assert_eq!(CALLS.get(), before);
+    assert!(text.1 > 10_000);
+}
+
+/// Text on the stack.
+struct Text([u8; 1 << 17], usize);
+
+impl std::fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0[self.1..self.1 + text.len()].copy_from_slice(text.as_bytes());
+        self.1 += text.len();
+        Ok(())
+    }
+}
+
+/// Numbers in a text that is not JSON's: `1,234`.
+fn has_number(line: &str, number: usize) -> bool {
+    line.split_whitespace()
+        .any(|word| word.replace(',', "") == number.to_string())
+}
+
+#[test]
+fn the_table_is_short_and_has_what_is_in_use() {
+    let stats = busy_snapshot();
+    let text = stats.to_string();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.len() <= 100 && line.is_ascii()),
+        "{text}"
+    );
+    assert!(lines.iter().all(|line| line.trim_end() == *line), "{text}");
+    let all = lines
+        .iter()
+        .find(|line| line.starts_with("  all "))
+        .unwrap();
+    assert!(has_number(all, stats.live_objects), "{all}");
+    for class in stats.classes.iter() {
+        let row =
+            |line: &&str| line.split_whitespace().next() == Some(&class.object_bytes.to_string());
+        let found = lines.iter().copied().find(row);
+        let is_used = class.spans > 0 || class.live_objects > 0;
+        assert!(found.is_some() || !is_used, "{class:?} in {text}");
+        if let Some(row) = found {
+            assert!(has_number(row, class.live_objects), "{row}");
+            assert!(has_number(row, class.full_spans), "{row}");
+        }
+    }
+}
+
+#[test]
+fn json_fits_its_schema_and_has_the_figures() {
+    let stats = busy_snapshot();
+    let json: serde_json::Value = serde_json::from_str(&stats.json().to_string()).unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("stats.schema.json")).unwrap();
+    assert_eq!(schema::fault(&json, &schema, "$"), None);
+    assert_eq!(json["live_bytes"], stats.live_bytes);
+    assert_eq!(json["record_bytes"], stats.record_bytes);
+    assert_eq!(json["uptime_ns"], stats.uptime_ns);
+    let classes = json["classes"].as_array().unwrap();
+    let total: u64 = classes
+        .iter()
+        .map(|class| class["live_bytes"].as_u64().unwrap())
+        .sum();
+    assert_eq!(total, stats.small_live_bytes as u64);
+    // The schema is not of a kind that anything fits.
+    for break_it in [
+        |json: &mut serde_json::Value| json["live_bytes"] = "x".into(),
+        |json: &mut serde_json::Value| json["other"] = 1.into(),
+        |json: &mut serde_json::Value| drop(json.as_object_mut().unwrap().remove("classes")),
+        |json: &mut serde_json::Value| json["classes"][0]["spans"] = (-1).into(),
+    ] {
+        let mut broken = json.clone();
+        break_it(&mut broken);
+        assert!(schema::fault(&broken, &schema, "$").is_some());
+    }
+}
+
+#[test]
+fn open_metrics_are_parsed_and_have_the_figures() {
+    use openmetrics_parser::openmetrics::parse_openmetrics;
+    let stats = busy_snapshot();
+    let text = stats.open_metrics().to_string();
+    let parsed = parse_openmetrics(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let names: HashSet<&str> = parsed.families.keys().map(String::as_str).collect();
+    for name in [
+        "spanmalloc_live_bytes",
+        "spanmalloc_return_seconds",
+        "spanmalloc_uptime_seconds",
+        "spanmalloc_lock_waits",
+        "spanmalloc_class_live_bytes",
+    ] {
+        assert!(names.contains(name), "{name} in {text}");
+    }
+    let family = &parsed.families["spanmalloc_live_bytes"];
+    assert_eq!(family.unit, "bytes");
+    assert!(text.contains(&format!("\nspanmalloc_live_bytes {}\n", stats.live_bytes)));
+    assert!(text.contains(&format!(
+        "\nspanmalloc_spans_made_total {}\n",
+        stats.spans_made
+    )));
+    let class = class_of(&stats, 64);
+    let line = format!(
+        "\nspanmalloc_class_live_objects{{object_bytes=\"64\"}} {}\n",
+        class.live_objects
+    );
+    assert!(text.contains(&line), "{line} in {text}");
+    let seconds = text
+        .lines()
+        .find_map(|line| line.strip_prefix("spanmalloc_uptime_seconds "));
+    let seconds: f64 = seconds.unwrap().parse().unwrap();
+    assert!((seconds - stats.uptime_ns as f64 / 1e9).abs() < 1e-6);
+}
+
+#[test]
+fn malloc_info_has_the_shape_of_glibcs() {
+    let stats = busy_snapshot();
+    let text = stats.malloc_info().to_string();
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let root = document.root_element();
+    assert_eq!(root.tag_name().name(), "malloc");
+    assert_eq!(root.attribute("version"), Some("1"));
+    let heap = root.first_element_child().unwrap();
+    assert_eq!(
+        (heap.tag_name().name(), heap.attribute("nr")),
+        ("heap", Some("0"))
+    );
+    let number =
+        |node: roxmltree::Node, name| -> usize { node.attribute(name).unwrap().parse().unwrap() };
+    let of = |parent: roxmltree::Node, tag: &str, kind: &str| {
+        let found = parent
+            .children()
+            .find(|node| node.tag_name().name() == tag && node.attribute("type") == Some(kind));
+        number(found.unwrap(), "size")
+    };
+    let sizes = heap.first_element_child().unwrap();
+    assert_eq!(sizes.tag_name().name(), "sizes");
+    let mut last = 0;
+    let mut total = 0;
+    for size in sizes.children().filter(roxmltree::Node::is_element) {
+        let [from, to, bytes, count] =
+            ["from", "to", "total", "count"].map(|name| number(size, name));
+        assert!(from > last && to >= from && bytes == to * count, "{text}");
+        (last, total) = (to, total + bytes);
+    }
+    let free = stats.magazine_bytes + stats.depot_bytes;
+    assert_eq!(of(root, "total", "fast"), free);
+    let slots = stats.current_free_bytes + stats.partial_free_bytes;
+    let pages = stats.cached_bytes + stats.dirty_bytes;
+    assert_eq!(of(heap, "total", "rest"), slots + pages);
+    // Slots that tiny objects share are 16 bytes, which none of their sizes need divide.
+    assert!(total.abs_diff(free + slots) < 16, "{text}");
+    assert_eq!(of(root, "total", "mmap"), stats.huge_live_bytes);
+    for (tag, kind) in [
+        ("system", "current"),
+        ("system", "max"),
+        ("aspace", "total"),
+        ("aspace", "mprotect"),
+    ] {
+        assert_eq!(of(root, tag, kind), of(heap, tag, kind));
+    }
+    assert!(of(root, "system", "current") <= of(root, "system", "max"));
+}
