@@ -12,6 +12,8 @@ mod compare;
 mod find;
 #[path = "cli/run.rs"]
 mod run;
+#[path = "stats/schema.rs"]
+mod schema;
 #[path = "cli/signals.rs"]
 mod signals;
 

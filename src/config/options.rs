@@ -133,7 +133,7 @@ pub(super) const OPTIONS: &[Entry] = &[
         name: STATS_FILE,
         form: Form::Path,
         preload_only: true,
-        meaning: "where to; %p is the process's number; JSON if it ends in .json",
+        meaning: "where to; %p is the process's number; .json, .prom or .xml choose the form",
     },
     Entry {
         name: "SPANMALLOC_HELP",
