@@ -17,6 +17,10 @@
 
 #![allow(unsafe_code)]
 
+mod tally;
+
+pub(crate) use tally::{ClassTally, released_slot_bytes, tally};
+
 use core::ptr::NonNull;
 
 use crate::arena::{Place, place_of};
@@ -26,9 +30,9 @@ use crate::depot::{BatchRef, Depot};
 use crate::mheap::{huge_pages, spans};
 use crate::mspan::{MSpan, PrivateSlots, Set};
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
-use crate::span_set::{SetTally, SpanSet};
+use crate::span_set::SpanSet;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::{backed, config, sys, tiny};
@@ -373,14 +377,6 @@ fn free_span(span: &'static MSpan) {
     spans::free_span(span);
 }
 
-/// Pages of the system in free slots of spans that went back to it. **Any thread; atomic**, a counter.
-static RELEASED_SLOT_PAGES: AtomicUsize = AtomicUsize::new(0);
-
-/// Bytes in free slots of spans that went back to the system and are not in use again.
-pub(crate) fn released_slot_bytes() -> usize {
-    RELEASED_SLOT_PAGES.load(Relaxed) * sys::page_bytes()
-}
-
 /// Notes how many pages of the system went back from a span, and counts those of before as in use
 /// again: which of them are is not known.
 ///
@@ -392,8 +388,7 @@ unsafe fn note_released(span: &MSpan, pages: usize) {
     let before = core::mem::replace(unsafe { &mut span.shared().released }, pages);
     if before != pages {
         let (before, after) = (usize::from(before), usize::from(pages));
-        RELEASED_SLOT_PAGES.fetch_add(after, Relaxed);
-        RELEASED_SLOT_PAGES.fetch_sub(before, Relaxed);
+        tally::released_slots_changed(before, after);
         backed::add(before * sys::page_bytes());
         backed::sub(after * sys::page_bytes());
     }
@@ -539,47 +534,6 @@ fn for_each_shard(mut visit: impl FnMut(&Shard, SizeClass)) {
             visit(shard, SizeClass::new(index));
         }
     }
-}
-
-/// What the shards of a class count, for statistics.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct ClassTally {
-    /// Its spans. Those of the tiny classes are told with the first of them.
-    pub(crate) spans: SetTally,
-    /// Objects of the class that were freed to spans.
-    pub(crate) freed: u64,
-    /// Slots that were freed.
-    pub(crate) freed_slots: u64,
-    /// Objects of the class in depots.
-    pub(crate) in_depots: u64,
-}
-
-/// What the shards of a class count.
-///
-/// # Safety
-/// The caller holds all locks of this floor ([`lock_for_fork`]).
-pub(crate) unsafe fn tally(class: SizeClass) -> ClassTally {
-    let span_class = class.span_class();
-    let number = class.index() - span_class.index();
-    let mut sum = ClassTally::default();
-    for shard in 0..shard_count() {
-        // SAFETY: the caller's promise; the reference ends with the statement.
-        let depot = unsafe { shard_of(class, shard).lock.value_for_fork() };
-        sum.in_depots += depot.depot.objects() as u64;
-        // SAFETY: as above.
-        let spans = unsafe { shard_of(span_class, shard).lock.value_for_fork() };
-        sum.freed += spans.freed[number % TINY_CLASSES];
-        if class == span_class {
-            let tally = spans.set.tally();
-            sum.spans.spans += tally.spans;
-            sum.spans.partial += tally.partial;
-            sum.spans.full += tally.full;
-            sum.spans.free_slots += tally.free_slots;
-            sum.spans.made += tally.made;
-            sum.freed_slots += spans.freed_slots;
-        }
-    }
-    sum
 }
 
 /// The use of the locks of this floor: one for each class and CPU.
