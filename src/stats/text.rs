@@ -11,7 +11,10 @@ impl Display for Stats {
     /// A table in groups: what is live, where the memory is, what was done, and the size classes in use.
     fn fmt(&self, out: &mut Formatter) -> fmt::Result {
         let (time, threads) = (Seconds(self.uptime_ns), self.threads);
-        writeln!(out, "spanmalloc: {time} since the start, {threads} threads")?;
+        writeln!(
+            out,
+            "spanmalloc: {time} since the start, threads: {threads}"
+        )?;
         self.write_live(out)?;
         self.write_memory(out)?;
         self.write_events(out)?;
@@ -76,13 +79,13 @@ impl Stats {
         writeln!(out, "  {:<NAME$}{committed:>14}", "committed")?;
         head(out, "system", ["bytes", "", ""])?;
         for (name, bytes) in [
-            ("address space of arenas", self.reserved_bytes),
-            ("of huge objects", self.huge_live_bytes),
-            ("of the allocator's records", self.record_mapped_bytes),
-            ("records", self.record_bytes),
-            ("free slots, given back", self.released_slot_bytes),
-            ("memory of the allocator", self.backed_bytes),
             ("memory of the process (RSS)", self.resident_bytes),
+            ("memory of the allocator, about", self.backed_bytes),
+            ("of it the allocator's records", self.record_bytes),
+            ("free slots, given back", self.released_slot_bytes),
+            ("address space of arenas", self.reserved_bytes),
+            ("address space of huge objects", self.huge_live_bytes),
+            ("address space of records", self.record_mapped_bytes),
         ] {
             writeln!(out, "  {name:<NAME$}{:>14}", bytes_of(bytes))?;
         }
