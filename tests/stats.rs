@@ -151,45 +151,89 @@ fn some_object(numbers: &mut Numbers) -> Object {
     )
 }
 
+/// Stops the threads when dropped, also by a panic, which would wait for them.
+struct Stopper<'a>(&'a AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// An object that nobody fills: most of the time under load is the allocator's.
+struct Bare(*mut u8, Layout);
+
+// SAFETY: the object belongs to the value alone.
+unsafe impl Send for Bare {}
+
+impl Bare {
+    fn new(layout: Layout) -> Self {
+        // SAFETY: the size is not zero.
+        let start = unsafe { SpanMalloc.alloc(layout) };
+        assert!(!start.is_null());
+        Self(start, layout)
+    }
+
+    fn resize(&mut self, size: usize) {
+        // SAFETY: the object is ours, and has this Layout; the size is good for one.
+        self.0 = unsafe { SpanMalloc.realloc(self.0, self.1, size) };
+        self.1 = Layout::from_size_align(size, self.1.align()).unwrap();
+        assert!(!self.0.is_null());
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        // SAFETY: the object is ours, and has this Layout.
+        unsafe { SpanMalloc.dealloc(self.0, self.1) };
+    }
+}
+
 /// Allocates, frees, resizes, hands on to the next thread, until told to stop.
 fn work(
     seed: u64,
     stop: &AtomicBool,
-    from: &mpsc::Receiver<Object>,
-    to: &mpsc::SyncSender<Object>,
+    from: &mpsc::Receiver<Vec<Bare>>,
+    to: &mpsc::SyncSender<Vec<Bare>>,
 ) {
     let mut numbers = Numbers(seed);
-    let mut objects: Vec<Object> = Vec::new();
+    let mut objects: Vec<Bare> = Vec::new();
     while !stop.load(Relaxed) {
-        for _ in 0..200 {
-            match numbers.below(8) {
-                0..3 => objects.push(some_object(&mut numbers)),
-                3 => {
-                    if let Some(object) = objects.last_mut().filter(|object| object.size() < MIB) {
-                        object.resize(numbers.size(14));
-                    }
-                }
-                4 => {
-                    if let Some(Err(mpsc::TrySendError::Full(object))) =
-                        objects.pop().map(|object| to.try_send(object))
-                    {
-                        objects.push(object);
-                    }
-                }
-                5 => drop(from.try_recv()),
-                _ if !objects.is_empty() => {
-                    drop(objects.swap_remove(numbers.below(objects.len())));
-                }
-                _ => {}
+        // Many of a size, so that the tiers below the magazines have work.
+        let size = match numbers.below(40) {
+            0 => 64 * MIB,
+            1..4 => MIB + numbers.size(20),
+            4..15 => 30_000 + numbers.size(17),
+            _ => numbers.size(14),
+        };
+        let align = 1 << (numbers.below(7) * numbers.below(2));
+        let count = (8 * MIB / size).clamp(1, 200);
+        let layout = Layout::from_size_align(size, align).unwrap();
+        objects.extend((0..numbers.below(count) + 1).map(|_| Bare::new(layout)));
+        match numbers.below(8) {
+            0..3 => {
+                let kept = objects.split_off(objects.len() / 2);
+                let _ = to.try_send(std::mem::replace(&mut objects, kept));
             }
+            3 => drop(from.try_recv()),
+            4 => objects.clear(),
+            5 => {
+                let large = |object: &&mut Bare| object.1.size() > 30_000;
+                if let Some(object) = objects.iter_mut().rev().find(large) {
+                    object.resize(30_000 + numbers.size(20));
+                }
+            }
+            _ => objects.truncate(objects.len() - objects.len() / 4),
         }
         match numbers.below(100) {
             0 => drop(trim()),
-            1..4 => objects.clear(),
-            4 => thread::scope(|scope| {
+            1 => thread::scope(|scope| {
                 scope.spawn(|| objects.drain(..).for_each(drop));
             }),
             _ => {}
+        }
+        if objects.len() > 2000 {
+            objects.clear();
         }
     }
 }
@@ -204,6 +248,7 @@ fn a_thousand_snapshots_under_load_add_up() {
         to.rotate_left(1);
         let mut in_transit = 0;
         thread::scope(|scope| {
+            let stopper = Stopper(&stop);
             let start = |seed| {
                 let (to, from, stop) = (to.pop().unwrap(), from.pop().unwrap(), &stop);
                 scope.spawn(move || work(seed, stop, &from, &to))
@@ -221,7 +266,7 @@ fn a_thousand_snapshots_under_load_add_up() {
                 let most = 2 * (THREADS + 1) * 4 * MIB;
                 assert!(stats.in_transit_bytes <= most, "{stats:?}");
             }
-            stop.store(true, Relaxed);
+            drop(stopper);
             // Unlike the end of the scope, a join waits for the destructors of the thread.
             threads
                 .into_iter()
@@ -250,6 +295,7 @@ fn a_population_that_stays_the_same_looks_so_under_load() {
         let ready = AtomicUsize::new(0);
         let (to, from): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| mpsc::sync_channel(100)).unzip();
         thread::scope(|scope| {
+            let stopper = Stopper(&stop);
             let start = |(number, from): (usize, mpsc::Receiver<_>)| {
                 let to: mpsc::SyncSender<_> = to[(number + 1) % THREADS].clone();
                 let (stop, ready) = (&stop, &ready);
@@ -285,7 +331,7 @@ fn a_population_that_stays_the_same_looks_so_under_load() {
                 let least = THREADS * EACH;
                 assert!(live + slack >= least && live <= least + slack, "{class:?}");
             }
-            stop.store(true, Relaxed);
+            drop(stopper);
             threads
                 .into_iter()
                 .for_each(|thread| thread.join().unwrap());
