@@ -127,6 +127,24 @@ fn check_quiet(stats: &Stats) {
     assert_eq!(backed, stats.backed_bytes, "{stats:?}");
 }
 
+/// Waits until the main thread, which started the test, sleeps: what it allocates until then is none of the
+/// test's.
+fn wait_for_the_harness() {
+    if thread::current().name() == Some("main") {
+        return;
+    }
+    let path = format!("/proc/self/task/{}/stat", std::process::id());
+    loop {
+        let stat = std::fs::read_to_string(&path).unwrap();
+        // The name of the thread, in brackets, may be anything.
+        let (_, state) = stat.rsplit_once(") ").unwrap();
+        if state.starts_with('S') {
+            return;
+        }
+        thread::yield_now();
+    }
+}
+
 /// The row of a class.
 fn class_of(stats: &Stats, bytes: usize) -> ClassStats {
     let found = stats
@@ -242,6 +260,7 @@ fn work(
 fn a_thousand_snapshots_under_load_add_up() {
     const THREADS: usize = 8;
     alone(|| {
+        wait_for_the_harness();
         let stop = AtomicBool::new(false);
         let (mut to, mut from): (Vec<_>, Vec<_>) =
             (0..THREADS).map(|_| mpsc::sync_channel(50)).unzip();
@@ -289,6 +308,7 @@ fn a_population_that_stays_the_same_looks_so_under_load() {
     /// A class of which nobody else has many.
     const BYTES: usize = 320;
     alone(|| {
+        wait_for_the_harness();
         let before = class_of(&stats(), BYTES).live_objects;
         let new = || black_box(Box::new([1_u8; BYTES]));
         let stop = AtomicBool::new(false);
@@ -357,6 +377,7 @@ fn live(stats: &Stats) -> [usize; 5] {
 #[test]
 fn what_is_live_is_what_was_allocated_and_not_freed_whoever_frees() {
     alone(|| {
+        wait_for_the_harness();
         let mut numbers = Numbers(7);
         // What the harness and the vectors need is there before.
         let mut shares: [Vec<Object>; 4] = [(); 4].map(|()| Vec::with_capacity(2000));
@@ -417,6 +438,7 @@ fn what_is_live_is_what_was_allocated_and_not_freed_whoever_frees() {
 #[test]
 fn tiny_objects_and_what_is_left_of_their_blocks_are_told_apart() {
     alone(|| {
+        wait_for_the_harness();
         let before = stats();
         let mut objects: Vec<Object> = Vec::with_capacity(30_000);
         for size in [1, 2, 4] {
@@ -451,6 +473,7 @@ fn tiny_objects_and_what_is_left_of_their_blocks_are_told_apart() {
 #[test]
 fn pages_are_fresh_live_cached_dirty_or_released() {
     alone(|| {
+        wait_for_the_harness();
         let before = stats();
         let object = Object::new(20 * MIB, 1, 1);
         let live = stats();
@@ -495,6 +518,7 @@ fn pages_are_fresh_live_cached_dirty_or_released() {
 #[test]
 fn half_freed_spans_show_as_free_slots_and_as_released_ones() {
     alone(|| {
+        wait_for_the_harness();
         let mut objects: Vec<_> = (0..40_000).map(|seed| Object::new(4000, 1, seed)).collect();
         let full = class_of(&stats(), 4096);
         assert!(
