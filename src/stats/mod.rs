@@ -276,7 +276,7 @@ impl fmt::Debug for Classes {
 /// Looks at the heap. See [`Stats`] for what adds up.
 ///
 /// Takes all locks of the allocator, about 72 for each CPU (up to 32), and under them looks at each size class
-/// of each thread: microseconds in a small program, a millisecond with 32 CPUs or 1,000 threads. So
+/// of each thread: some ten microseconds in a small program, half a millisecond with 1,000 threads. So
 /// long other threads wait when they need a lock; what their magazines answer goes on. Allocates nothing,
 /// and needs some 20 KiB of stack. Not for a signal handler that may interrupt the allocator.
 ///
