@@ -147,6 +147,6 @@ pub use config::{
     Config, HugePages, MemoryLimit, Release, ReleaseBy, config, set_config, set_memory_limit,
 };
 #[cfg(not(loom))]
-pub use stats::{Stats, stats};
+pub use stats::{Calls, ClassStats, Classes, Stats, stats};
 #[cfg(all(feature = "lock-stats", not(loom)))]
 pub use sync::usage::{LockUse, lock_uses, ticks};

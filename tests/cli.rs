@@ -20,6 +20,8 @@ mod report;
 mod reports;
 #[path = "cli/run.rs"]
 mod run;
+#[path = "stats/schema.rs"]
+mod schema;
 #[path = "cli/signals.rs"]
 mod signals;
 #[path = "cli/symbolize.rs"]

@@ -162,7 +162,7 @@ pub(super) const OPTIONS: &[Entry] = &[
         name: STATS_FILE,
         form: Form::Path("stderr"),
         needs: Needs::Nothing,
-        meaning: "where to; %p is the process's number, %n counts; JSON if it ends in .json",
+        meaning: "where to; %p is the process's number, %n counts; .json, .prom or .xml choose the form",
     },
     Entry {
         name: "SPANMALLOC_PROFILE",

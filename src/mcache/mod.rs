@@ -200,6 +200,15 @@ impl MCache {
         }
     }
 
+    /// Counts an object of `class` that this thread took from a span of its own.
+    #[cfg(feature = "profile")]
+    pub(crate) fn count_taken(&self, class: SizeClass) {
+        self.counters.taken[class.index()].add(1);
+        if class.is_tiny() {
+            self.counters.tiny_blocks.add(1);
+        }
+    }
+
     /// Takes an object of `class` back that was just popped, for one that came from elsewhere.
     #[cfg(feature = "profile")]
     pub(crate) fn exchange(&self, class: SizeClass, popped: *mut u8) {
@@ -290,6 +299,12 @@ impl MCache {
                 unused.fill(0);
             }
         }
+    }
+
+    /// Free slots of the current span of a class that only its owner takes.
+    #[cfg(test)]
+    pub(crate) fn private_slots(&self, class: SizeClass) -> usize {
+        self.current[class.index()].free_slots()
     }
 
     /// Slot 0 of a class and those above it.

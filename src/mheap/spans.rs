@@ -9,12 +9,12 @@ use core::ptr::NonNull;
 
 use super::{Run, run_cache};
 use crate::base::size_class::SizeClass;
+use crate::meta;
 use crate::mspan::{MSpan, TinyMasks};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::Relaxed;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
-use crate::{counters, meta};
 
 /// Records that no span uses, linked by their `next`. One list for all, since a record may be freed
 /// on another CPU than it was taken on.
@@ -87,7 +87,6 @@ fn make_span(
         span.set_masks(masks);
     }
     run.arena.set_span(run.first, pages, Some(span));
-    counters::span_made();
     Some(span)
 }
 

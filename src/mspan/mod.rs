@@ -55,6 +55,12 @@ impl Set {
     pub(crate) const CHECKED_OUT: Self = Self(BUCKETS as u8 + 2);
     /// Not in mcentral: every slot is free, or the span holds a large object.
     pub(crate) const NONE: Self = Self(BUCKETS as u8 + 3);
+
+    /// Whether its spans are in a list of their shard.
+    #[inline]
+    pub(crate) fn is_listed(self) -> bool {
+        self.0 <= Self::FULL.0
+    }
 }
 
 /// The large object was freed: its pages wait in a run cache.

@@ -38,7 +38,7 @@ mod off;
 #[cfg(not(feature = "profile"))]
 pub(crate) use off::*;
 #[cfg(feature = "profile")]
-pub(crate) use slots::{empty_stash, keeps};
+pub(crate) use slots::{empty_stash, keeps, stashed};
 #[cfg(feature = "profile")]
 pub(crate) use take::*;
 

@@ -25,6 +25,14 @@ pub(crate) fn resized(_: *mut u8, _: *mut u8, _: usize) {}
 
 pub(crate) fn empty_stash() {}
 
+pub(crate) fn stashed(_: SizeClass) -> u64 {
+    0
+}
+
+pub(crate) fn locks_come_free(_: u64) -> bool {
+    true
+}
+
 pub(crate) fn lock_for_fork() {}
 
 /// For `fork`: gives the lock back.

@@ -28,6 +28,11 @@ pub(crate) fn keeps(class: SizeClass, object: *mut u8) -> bool {
         .is_ok()
 }
 
+/// Objects of a class that are kept.
+pub(crate) fn stashed(class: SizeClass) -> u64 {
+    u64::from(!STASH[class.index()].load(Relaxed).is_null())
+}
+
 /// An object at an address of samples, in place of `object`, an ordinary one of `class` that goes back. None
 /// if there is none: `object` is the caller's as before.
 pub(super) fn exchange(object: *mut u8, class: SizeClass) -> Option<*mut u8> {
@@ -42,6 +47,7 @@ pub(super) fn exchange(object: *mut u8, class: SizeClass) -> Option<*mut u8> {
         if class.is_tiny() {
             tiny::set_single(place);
         }
+        mcache.count_taken(class);
         place
     } else {
         mcentral::mark_sampled(kept);

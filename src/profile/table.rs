@@ -408,6 +408,11 @@ impl Amount {
     }
 }
 
+/// Whether the lock of this file comes free in time: see [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    TABLE.comes_free(deadline_ns)
+}
+
 /// For `fork`: the lock of this file.
 pub(crate) fn lock_for_fork() {
     TABLE.lock_for_fork();

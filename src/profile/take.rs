@@ -158,7 +158,7 @@ fn find_freed() {
     mcentral::for_each_in_depots(|object| look(object.addr()));
 }
 
-pub(crate) use table::lock_for_fork;
+pub(crate) use table::{lock_for_fork, locks_come_free};
 
 /// For `fork`: gives the lock back.
 ///

@@ -166,11 +166,7 @@ impl Report {
                 let Some(mut file) = sys::Output::create(name) else {
                     return false;
                 };
-                let _ = if path.name().ends_with(b".json") {
-                    stats.write_json(&mut file)
-                } else {
-                    write!(file, "{stats}")
-                };
+                let _ = stats::write_file(&stats, path.name(), &mut file);
                 true
             }
             #[cfg(feature = "profile")]

@@ -4,7 +4,7 @@
 //! (`--cfg loom`), so that the protocols under test are the ones that ship.
 //!
 //! Lock order, outermost first. A thread holds at most one lock of a row, and takes locks only
-//! downwards; `fork` takes all of them in this order. `mcentral` may try a second shard, without waiting.
+//! downwards; `fork` and [`mod@crate::stats`] take all of them in this order. `mcentral` may try a second shard, without waiting.
 //!
 //! | lock | guards |
 //! |---|---|
@@ -22,6 +22,8 @@ pub(crate) mod fork_owner;
 mod mutex;
 #[cfg(feature = "lock-stats")]
 pub(crate) mod usage;
+#[cfg(not(loom))]
+pub(crate) mod waits;
 
 #[cfg(all(test, loom))]
 pub(crate) use mutex::model::sleeps;

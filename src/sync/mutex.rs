@@ -108,6 +108,8 @@ impl<T> Mutex<T> {
             guard.release = false;
             return guard;
         }
+        #[cfg(not(loom))]
+        super::waits::count_wait();
         #[cfg(feature = "lock-stats")]
         let waiting = crate::sys::ticks();
         self.wait();
@@ -198,6 +200,8 @@ impl<T> Mutex<T> {
 
     /// Sleeps while the lock is held with sleepers. May return early.
     fn sleep(&self) {
+        #[cfg(not(loom))]
+        super::waits::count_sleep();
         #[cfg(not(loom))]
         crate::sys::futex_wait(&self.state, HELD_WITH_SLEEPERS);
         #[cfg(loom)]

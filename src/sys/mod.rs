@@ -62,6 +62,10 @@ pub(crate) use environment::*;
 mod cgroup;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use cgroup::memory_allowed_bytes;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod usage;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use usage::{page_faults, resident_bytes};
 
 #[cfg(feature = "preload")]
 pub(crate) mod cxx;

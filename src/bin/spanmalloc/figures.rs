@@ -42,7 +42,7 @@ enum Unit {
 }
 
 /// What the report shows, in this order: the key in the library's object, and what it is called.
-const SHOWN: [(&str, &str, Unit); 24] = [
+const SHOWN: [(&str, &str, Unit); 32] = [
     ("allocations", "allocations", Unit::Count),
     ("allocated_bytes", "bytes allocated", Unit::Bytes),
     ("frees", "frees", Unit::Count),
@@ -71,12 +71,20 @@ const SHOWN: [(&str, &str, Unit); 24] = [
     ("flushed_to_depot", "objects to the depot", Unit::Count),
     ("flushed_to_spans", "objects to spans", Unit::Count),
     ("spans_made", "spans made", Unit::Count),
+    ("returned_bytes", "given back so far", Unit::Bytes),
+    ("return_calls", "calls that gave back", Unit::Count),
+    ("lock_waits", "waits for a lock", Unit::Count),
     ("reserved_bytes", "reserved", Unit::Bytes),
     ("committed_bytes", "committed", Unit::Bytes),
     ("in_use_bytes", "in use", Unit::Bytes),
+    ("magazine_bytes", "free, in magazines", Unit::Bytes),
+    ("depot_bytes", "free, in depots", Unit::Bytes),
+    ("current_free_bytes", "free, in current spans", Unit::Bytes),
+    ("partial_free_bytes", "free, in partial spans", Unit::Bytes),
     ("cached_bytes", "free, in run caches", Unit::Bytes),
     ("dirty_bytes", "free, with memory", Unit::Bytes),
     ("released_bytes", "free, given back", Unit::Bytes),
+    ("fresh_bytes", "never used", Unit::Bytes),
     ("backed_bytes", "all of it that is backed", Unit::Bytes),
     ("record_bytes", "the allocator's records", Unit::Bytes),
 ];
