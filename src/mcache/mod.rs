@@ -190,7 +190,6 @@ impl MCache {
                 object = self.refill(class);
             }
             if is_rare(object) && !object.is_null() && profile::keeps(class, object) {
-                self.counters.flushed[class.index()].add(1);
                 continue;
             }
             if calls::are_counted() && !object.is_null() {
@@ -200,10 +199,11 @@ impl MCache {
         }
     }
 
-    /// Counts an object of `class` that this thread took from a span of its own.
+    /// Counts an object of `class` that this thread took from a fresh span.
     #[cfg(feature = "profile")]
     pub(crate) fn count_taken(&self, class: SizeClass) {
         self.counters.taken[class.index()].add(1);
+        self.counters.refilled[class.index()].add(1);
         if class.is_tiny() {
             self.counters.tiny_blocks.add(1);
         }
@@ -212,7 +212,6 @@ impl MCache {
     /// Takes an object of `class` back that was just popped, for one that came from elsewhere.
     #[cfg(feature = "profile")]
     pub(crate) fn exchange(&self, class: SizeClass, popped: *mut u8) {
-        self.counters.refilled[class.index()].add(1);
         if !self.magazines.get(class).push(popped) {
             self.flush_to_spans(class, &[popped]);
             self.counters.flushed[class.index()].add(1);

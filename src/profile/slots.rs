@@ -9,9 +9,9 @@ use crate::base::PAGE_BYTES;
 use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::mcache::is_rare;
 use crate::sync::atomic::{AtomicPtr, Ordering::Relaxed};
-use crate::{mcentral, runtime, tiny};
+use crate::{counters, mcentral, runtime, tiny};
 
-/// An object of each class for the next sample, or null. Neither the program nor a magazine has it. **Any
+/// An object of each class for the next sample, or null: as if it was in a magazine. **Any
 /// thread; atomic**: who swaps it out owns it. Relaxed: nobody reads the object's memory.
 static STASH: [AtomicPtr<u8>; MAGAZINES] = [const { AtomicPtr::new(ptr::null_mut()) }; MAGAZINES];
 
@@ -62,6 +62,7 @@ pub(crate) fn empty_stash() {
     for class in (1..MAGAZINES).map(SizeClass::new) {
         let kept = STASH[class.index()].swap(ptr::null_mut(), Relaxed);
         if !kept.is_null() {
+            counters::detached_freed(class);
             mcentral::put(class, &[kept]);
         }
     }
