@@ -1,15 +1,12 @@
-//! The heap profile: a sample of what the program allocates, with the stacks that did.
+//! The heap profile: a sample of what the program allocates, with the stacks that did. Feature `profile`.
 //!
-//! An allocation that comes to its thread's sample point ([`sampling`]) is noted with its stack ([`stack`]) in
-//! a table of bounded size ([`table`]). To see the free of a sample without a look at every free, an object
-//! of a class that is sampled is placed at a multiple of [`SAMPLE_ALIGN`] (large ones are marked in their
-//! span's record). Objects at such addresses never leave a magazine by the fast path, which tests the lowest
-//! bits of what it pops instead of all of them. So who gets one asks whether a sample ended there; who frees
-//! objects to a span that had a sample asks as well; and those that wait in magazines and depots are found
-//! when a profile is taken.
+//! Each allocated byte has the same chance to be sampled, one in 512 KiB (`SPANMALLOC_PROFILE_RATE`; `0` is no
+//! samples), so an object is sampled the more likely the larger it is, and stands for the fewer. A thread that
+//! allocates so fast that this would take more than about 1 % of its time samples less. Stacks have at most 62
+//! frames; they are found by frame pointers, or by unwind tables where frame pointers lead nowhere.
 //!
-//! An aligned object for the next sample is kept for each class ([`slots`]), or made with a fresh span that
-//! begins at such an address, whose other slots are used like all others.
+//! [`heap`] writes a profile; `SPANMALLOC_PROFILE` has the library do so at the end, at a signal or every so
+//! often ([`report`](crate::report)).
 
 #[cfg(feature = "profile")]
 mod maps;

@@ -1,4 +1,15 @@
 //! Taking samples: what the floors below call, and the profile that comes of it.
+//!
+//! An allocation that comes to its thread's sample point ([`sampling`]) is noted with its stack ([`stack`]) in
+//! a table of bounded size ([`table`]). To see the free of a sample without a look at every free, an object
+//! of a class that is sampled is placed at a multiple of [`SAMPLE_ALIGN`] (large ones are marked in their
+//! span's record). Objects at such addresses never leave a magazine by the fast path, which tests the lowest
+//! bits of what it pops instead of all of them. So who gets one asks whether a sample ended there; who frees
+//! objects to a span that had a sample asks as well; and those that wait in magazines and depots are found
+//! when a profile is taken.
+//!
+//! An aligned object for the next sample is kept for each class ([`slots`]), or made with a fresh span that
+//! begins at such an address, whose other slots are used like all others.
 
 #![allow(unsafe_code)]
 
