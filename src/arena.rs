@@ -100,6 +100,8 @@ pub(crate) struct Arena {
 pub(crate) struct Committed {
     /// Pages committed, from the first one on.
     pub(crate) committed_pages: u32,
+    /// Those up to the highest one that was ever in use.
+    pub(crate) touched_pages: u32,
     /// Which of them are free.
     pub(crate) pages: ArenaPages,
 }

@@ -36,6 +36,9 @@ pub(crate) struct Counters {
     /// Objects that came into the magazine of each class, and that left it for the depot or spans.
     pub(crate) refilled: [Counter; MAGAZINES],
     pub(crate) flushed: [Counter; MAGAZINES],
+    /// Objects of each class that were taken from spans, and blocks that tiny ones were cut of.
+    pub(crate) taken: [Counter; MAGAZINES],
+    pub(crate) tiny_blocks: Counter,
     /// Objects allocated and freed, while [`calls`] are counted.
     pub(crate) allocated: [Counter; MAGAZINES],
     pub(crate) freed: [Counter; MAGAZINES],
@@ -54,7 +57,6 @@ struct Shared {
     detached_freed: [AtomicU64; MAGAZINES],
     large: Tally,
     huge: Tally,
-    spans_made: AtomicU64,
 }
 
 struct Tally {
@@ -82,7 +84,6 @@ static SHARED: [Shared; MAX_SHARDS] = [const {
         detached_freed: [const { AtomicU64::new(0) }; MAGAZINES],
         large: Tally::new(),
         huge: Tally::new(),
-        spans_made: AtomicU64::new(0),
     }
 }; MAX_SHARDS];
 
@@ -115,15 +116,6 @@ pub(crate) fn detached(class: SizeClass) -> (u64, u64) {
         sum(|shared| &shared.detached_allocated[index]),
         sum(|shared| &shared.detached_freed[index]),
     )
-}
-
-/// Counts a span made of free pages.
-pub(crate) fn span_made() {
-    here().spans_made.fetch_add(1, Relaxed);
-}
-
-pub(crate) fn spans_made() -> u64 {
-    sum(|shared| &shared.spans_made)
 }
 
 /// Objects of whole pages: in arenas, or with mappings of their own.

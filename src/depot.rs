@@ -86,6 +86,8 @@ impl Stack {
 pub(crate) struct Depot {
     full: Stack,
     full_batches: u32,
+    /// Objects in them.
+    objects: usize,
     /// Fewest full batches since [`Depot::idle_batches`].
     least_batches: u32,
     empty: Stack,
@@ -99,6 +101,7 @@ impl Depot {
         Self {
             full: Stack(None),
             full_batches: 0,
+            objects: 0,
             least_batches: 0,
             empty: Stack(None),
         }
@@ -109,16 +112,22 @@ impl Depot {
         self.full_batches
     }
 
+    /// Objects in the batches here.
+    pub(crate) fn objects(&self) -> usize {
+        self.objects
+    }
+
     /// Leaves a full batch, in exchange for an empty record if there is one. Gives the batch back
     /// if the depot has as many as it may.
     pub(crate) fn put(
         &mut self,
-        batch: BatchRef,
+        mut batch: BatchRef,
         class: SizeClass,
     ) -> Result<Option<BatchRef>, BatchRef> {
         if self.full_batches >= capacity(class) {
             return Err(batch);
         }
+        self.objects += batch.get().objects().len();
         self.full.push(batch);
         self.full_batches += 1;
         Ok(self.empty.pop())
@@ -126,13 +135,26 @@ impl Depot {
 
     /// Takes a full batch, in exchange for an empty record if the caller has one.
     pub(crate) fn take(&mut self, spare: &mut Option<BatchRef>) -> Option<BatchRef> {
-        let batch = self.full.pop()?;
+        let mut batch = self.full.pop()?;
         self.full_batches -= 1;
+        self.objects -= batch.get().objects().len();
         self.least_batches = self.least_batches.min(self.full_batches);
         if let Some(empty) = spare.take() {
             self.empty.push(empty);
         }
         Some(batch)
+    }
+
+    /// Looks at all objects here.
+    #[cfg(feature = "profile")]
+    pub(crate) fn for_each(&mut self, look: &mut impl FnMut(*mut u8)) {
+        let mut next = self.full.0;
+        while let Some(batch) = next {
+            let mut batch = BatchRef(batch);
+            let batch = batch.get();
+            batch.objects().iter().for_each(|object| look(*object));
+            next = batch.next;
+        }
     }
 
     /// Full batches that nobody needed since the last call.

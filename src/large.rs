@@ -24,7 +24,7 @@ use crate::mheap::run_cache::{self, FreeRun};
 use crate::mheap::{self, Room, Run, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
-use crate::{backed, sys};
+use crate::{backed, profile, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
 /// cheaper than the system calls and page faults of a mapping each time.
@@ -52,9 +52,8 @@ fn fits_arena(size: usize, align: usize) -> bool {
 }
 
 fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
-    let counts = align_pages == 1 && run_cache::is_cached(pages);
     let run = match align_pages {
-        1 if counts => match run_cache::take_large(pages)? {
+        1 if run_cache::is_cached(pages) => match run_cache::take_large(pages)? {
             FreeRun::Pages(run) => run,
             FreeRun::Span(span) => return reuse(span, zeroed),
         },
@@ -62,9 +61,6 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
         _ => mheap::alloc_run(pages, align_pages)?,
     };
     let Some(record) = spans::take_record() else {
-        if counts {
-            Pages::Large.freed(pages as usize * PAGE_BYTES);
-        }
         run_cache::put(run);
         return None;
     };
@@ -79,7 +75,7 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
         record.as_ref()
     };
     run.arena.set_span(run.first, pages, Some(span));
-    allocated(span.bytes(), counts);
+    Pages::Large.allocated(span.bytes());
     Some(start)
 }
 
@@ -91,17 +87,8 @@ fn reuse(span: &'static MSpan, zeroed: bool) -> Option<NonNull<u8>> {
         unsafe { start.write_bytes(0, span.bytes()) };
     }
     span.set_free(false);
-    allocated(span.bytes(), true);
+    calls::live_changed(span.bytes() as i64); // The run cache has counted it.
     Some(start)
-}
-
-/// Counts a large object, unless the run cache has done so.
-fn allocated(bytes: usize, counted: bool) {
-    if counted {
-        calls::live_changed(bytes as i64);
-    } else {
-        Pages::Large.allocated(bytes);
-    }
 }
 
 /// A mapping of its own; its memory is zero.
@@ -174,6 +161,10 @@ fn live_object(object: *mut u8) -> &'static MSpan {
 pub(crate) fn free(object: *mut u8) {
     let span = live_object(object);
     let bytes = span.bytes();
+    if span.is_sampled() {
+        span.set_sampled(false);
+        profile::freed(object);
+    }
     if !span.is_huge() {
         if run_cache::is_cached(span.pages()) {
             calls::live_changed(-(bytes as i64));
@@ -197,10 +188,17 @@ pub(crate) fn free(object: *mut u8) {
 /// Changes the length of a large object to `size` (which is large too) without copying it; where it
 /// is then. `None`, and nothing changed, if that is not possible.
 pub(crate) fn resize(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> {
-    if resize_in_place(object, size) {
-        return NonNull::new(object);
+    let new = if resize_in_place(object, size) {
+        NonNull::new(object)?
+    } else {
+        move_huge(object, size, align)?
+    };
+    if let Place::Live(span) = place_of(new.addr().get())
+        && span.is_sampled()
+    {
+        profile::resized(object, new.as_ptr(), span.bytes());
     }
-    move_huge(object, size, align)
+    Some(new)
 }
 
 /// Changes the length of a large object without moving it. False, and nothing changed, if that is

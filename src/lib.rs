@@ -63,7 +63,8 @@
 //! space, address to span · `counters` what happened how often · `mheap` the page heap · `mcentral` spans
 //! and batches by class · `tiny` several objects in a block · `mcache` magazines · `large` objects of
 //! whole pages · `runtime` threads, fork, idle threads · `scavenge` what goes back, and when · `malloc`
-//! the operations · `stats` where the memory is · `abi` the faces.
+//! the operations · `profile` samples of the heap · `record` calls as they come · `stats` where the memory is ·
+//! `report` all of them on demand · `abi` the faces.
 //!
 //! # Errors, panics, safety
 //!
@@ -114,6 +115,14 @@ mod mcentral;
 mod meta;
 #[cfg(not(loom))]
 mod mheap;
+#[cfg(all(not(feature = "profile"), not(loom)))]
+mod profile;
+#[cfg(all(feature = "profile", not(loom)))]
+pub mod profile;
+#[cfg(all(feature = "preload", not(loom)))]
+mod record;
+#[cfg(not(loom))]
+pub mod report;
 #[cfg(not(loom))]
 mod runtime;
 #[cfg(not(loom))]
@@ -138,6 +147,6 @@ pub use config::{
     Config, HugePages, MemoryLimit, Release, ReleaseBy, config, set_config, set_memory_limit,
 };
 #[cfg(not(loom))]
-pub use stats::{Stats, stats};
+pub use stats::{Calls, ClassStats, Classes, Stats, stats};
 #[cfg(all(feature = "lock-stats", not(loom)))]
 pub use sync::usage::{LockUse, lock_uses, ticks};

@@ -7,15 +7,21 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
-use crate::{large, runtime, scavenge};
+use crate::mcache::is_rare;
+use crate::sys::caller::{Caller, entry};
+use crate::{large, profile, runtime, scavenge};
 
 /// Allocates `size` bytes at a multiple of `align`. Null if the system has no memory.
 #[inline]
 pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
-    alloc_by(size, align, alloc_rest, alloc_slow)
+    // SAFETY: no precondition.
+    let rest = |size, align| unsafe { alloc_rest(size, align) };
+    // SAFETY: as above.
+    alloc_by(size, align, rest, |class| unsafe { alloc_slow(class) })
 }
 
-/// [`alloc`], with the calls that what is not fast ends in: beyond 2 KiB, and when the magazine is empty.
+/// [`alloc`], with the calls that what is not fast ends in: beyond 2 KiB, and when the magazine has nothing
+/// to hand out at once.
 #[inline]
 pub(crate) fn alloc_by(
     size: usize,
@@ -26,9 +32,14 @@ pub(crate) fn alloc_by(
     let Some(class) = class_for_direct(size, align) else {
         return rest(size, align);
     };
-    let object = runtime::magazines().get(class).pop();
-    if object.is_null() {
+    let magazines = runtime::magazines();
+    let object = magazines.get(class).pop();
+    if is_rare(object) {
         return slow(class);
+    }
+    if magazines.counts_down(size) {
+        // SAFETY: the object was popped just now.
+        return unsafe { sampled(object, class, size) };
     }
     object
 }
@@ -48,18 +59,90 @@ pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
     }
 }
 
-/// [`alloc`] beyond 2 KiB.
-#[inline(never)]
-pub(crate) fn alloc_rest(size: usize, align: usize) -> *mut u8 {
-    let class = class_for_rest(size, align);
-    let object = runtime::magazines().get(class).pop();
-    if !object.is_null() {
+entry! {
+    /// [`alloc`] beyond 2 KiB. No precondition.
+    pub(crate) fn alloc_rest(size: usize, align: usize) -> *mut u8 = alloc_rest_from
+}
+
+unsafe extern "C-unwind" fn alloc_rest_from(
+    size: usize,
+    align: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut u8 {
+    let caller = Caller::new(frame, return_address);
+    alloc_of(class_for_rest(size, align), size, align, caller)
+}
+
+entry! {
+    /// [`alloc`] when the magazine has nothing to hand out at once, or the thread has no mcache. No
+    /// precondition.
+    #[cold]
+    pub(crate) fn alloc_slow(class: SizeClass) -> *mut u8 = alloc_slow_from
+}
+
+unsafe extern "C-unwind" fn alloc_slow_from(
+    class: SizeClass,
+    frame: usize,
+    return_address: usize,
+) -> *mut u8 {
+    let caller = Caller::new(frame, return_address);
+    alloc_small(class, class.object_bytes(), caller)
+}
+
+entry! {
+    /// The end of an allocation of `size` bytes that comes to a sample point; see [`profile::sampled`].
+    /// `object` is one of `class`, popped just now.
+    #[cold]
+    pub(crate) fn sampled(object: *mut u8, class: SizeClass, size: usize) -> *mut u8 = sampled_from
+}
+
+unsafe extern "C-unwind" fn sampled_from(
+    object: *mut u8,
+    class: SizeClass,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut u8 {
+    profile::sampled(object, class, size, Caller::new(frame, return_address))
+}
+
+/// [`alloc`] for `caller`.
+pub(crate) fn alloc_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
+    alloc_of(class_for(size, align), size, align, caller)
+}
+
+#[inline]
+fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
+    let magazines = runtime::magazines();
+    let object = magazines.get(class).pop();
+    if !is_rare(object) {
+        if magazines.counts_down(size) {
+            return profile::sampled(object, class, size, caller);
+        }
         return object;
     }
     if class == SizeClass::NONE {
-        return alloc_large(size, align, false);
+        return alloc_large(size, align, false, caller);
     }
-    alloc_slow(class)
+    alloc_small(class, size, caller)
+}
+
+/// Allocates an object of `class` for a request of `size` bytes.
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc_small(class: SizeClass, size: usize, caller: Caller) -> *mut u8 {
+    let object = with_scavenger(|| match runtime::mcache() {
+        Some(mcache) => mcache.alloc(class),
+        None => runtime::alloc_detached(class),
+    });
+    profile::count(object, class, size, caller)
+}
+
+/// Allocates an object of whole pages; see [`large::alloc`].
+pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
+    let object = with_scavenger(|| large::alloc(size, align, zeroed));
+    profile::count(object, SizeClass::NONE, size, caller)
 }
 
 /// [`free`] beyond 2 KiB.
@@ -73,17 +156,6 @@ fn free_rest(object: *mut u8, size: usize, align: usize) {
         return free_large(object);
     }
     free_slow(class, object);
-}
-
-/// Allocates when the magazine is empty or the thread has no mcache.
-#[cold]
-#[inline(never)]
-pub(crate) fn alloc_slow(class: SizeClass) -> *mut u8 {
-    let alloc = || match runtime::mcache() {
-        Some(mcache) => mcache.alloc(class),
-        None => runtime::alloc_detached(class),
-    };
-    with_scavenger(alloc)
 }
 
 /// Allocates, with what the scavenger has to do before and after, and again if it finds room.
@@ -110,17 +182,13 @@ pub(crate) fn free_slow(class: SizeClass, object: *mut u8) {
     scavenge::after_free();
 }
 
-/// Allocates an object of whole pages; see [`large::alloc`].
-pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool) -> *mut u8 {
-    with_scavenger(|| large::alloc(size, align, zeroed))
-}
-
 /// Makes a large object larger without copying it; where it is then. If that is not possible, a new object of
 /// that size to copy it to, or null if the system has no memory.
 pub(crate) fn grow_large(
     object: *mut u8,
     new_size: usize,
     align: usize,
+    caller: Caller,
 ) -> Result<NonNull<u8>, *mut u8> {
     let mut resized = None;
     let new = with_scavenger(|| {
@@ -130,7 +198,7 @@ pub(crate) fn grow_large(
             None => large::alloc_for_growth(new_size, align),
         }
     });
-    resized.ok_or(new)
+    resized.ok_or_else(|| profile::count(new, SizeClass::NONE, new_size, caller))
 }
 
 /// Frees an object of whole pages. Aborts if `object` is none.
@@ -143,10 +211,47 @@ pub(crate) fn free_large(object: *mut u8) {
 /// pages of large objects are zero without being touched.
 #[inline]
 pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
-    if class_for(size, align) == SizeClass::NONE {
-        return alloc_large(size, align, true);
+    let Some(class) = class_for_direct(size, align) else {
+        // SAFETY: no precondition, here and below.
+        return unsafe { zeroed_rest(size, align) };
+    };
+    let magazines = runtime::magazines();
+    // A sample is left to the other call: after a memset there is no jump to anything.
+    if magazines.would_be_due(size) {
+        // SAFETY: as above.
+        return unsafe { zeroed_rest(size, align) };
     }
-    let object = alloc(size, align);
+    let object = magazines.get(class).pop();
+    if is_rare(object) {
+        // SAFETY: as above.
+        return unsafe { zeroed_rest(size, align) };
+    }
+    magazines.counts_down(size);
+    // SAFETY: the object is ours and has at least `size` bytes.
+    unsafe { ptr::write_bytes(object, 0, size) };
+    object
+}
+
+entry! {
+    /// [`alloc_zeroed`] where it is not fast. No precondition.
+    pub(crate) fn zeroed_rest(size: usize, align: usize) -> *mut u8 = zeroed_rest_from
+}
+
+unsafe extern "C-unwind" fn zeroed_rest_from(
+    size: usize,
+    align: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut u8 {
+    alloc_zeroed_from(size, align, Caller::new(frame, return_address))
+}
+
+/// [`alloc_zeroed`] for `caller`, not fast.
+pub(crate) fn alloc_zeroed_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if class_for(size, align) == SizeClass::NONE {
+        return alloc_large(size, align, true, caller);
+    }
+    let object = alloc_from(size, align, caller);
     if !object.is_null() {
         // SAFETY: the object is ours and has at least `size` bytes.
         unsafe { ptr::write_bytes(object, 0, size) };
@@ -172,22 +277,31 @@ pub(crate) unsafe fn realloc(
         return object;
     }
     // SAFETY: the caller's contract.
-    unsafe { realloc_slow(object, size, align, new_size, new_class) }
+    unsafe { realloc_slow(object, size, align, new_size) }
 }
 
-/// # Safety
-/// As for [`realloc`].
-#[inline(never)]
-unsafe fn realloc_slow(
+entry! {
+    /// [`realloc`] where the object does not stay in its class.
+    ///
+    /// # Safety
+    /// As for [`realloc`].
+    fn realloc_slow(object: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8 =
+        realloc_slow_from
+}
+
+unsafe extern "C-unwind" fn realloc_slow_from(
     object: *mut u8,
     size: usize,
     align: usize,
     new_size: usize,
-    new_class: SizeClass,
+    frame: usize,
+    return_address: usize,
 ) -> *mut u8 {
-    let both_large = new_class == SizeClass::NONE && class_for(size, align) == SizeClass::NONE;
+    let caller = Caller::new(frame, return_address);
+    let is_large = |size| class_for(size, align) == SizeClass::NONE;
+    let both_large = is_large(size) && is_large(new_size);
     let moved = if both_large && new_size > size {
-        match grow_large(object, new_size, align) {
+        match grow_large(object, new_size, align, caller) {
             Ok(resized) => return resized.as_ptr(),
             Err(new) => new,
         }
@@ -195,7 +309,7 @@ unsafe fn realloc_slow(
         if both_large && let Some(resized) = large::resize(object, new_size, align) {
             return resized.as_ptr();
         }
-        alloc(new_size, align)
+        alloc_from(new_size, align, caller)
     };
     if !moved.is_null() {
         // SAFETY: two different objects, of at least `new_size` and `size` bytes; the caller's

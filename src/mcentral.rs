@@ -17,11 +17,15 @@
 
 #![allow(unsafe_code)]
 
+mod tally;
+
+pub(crate) use tally::{ClassTally, released_slot_bytes, tally};
+
 use core::ptr::NonNull;
 
 use crate::arena::{Place, place_of};
 use crate::base::fatal::{Crime, fatal};
-use crate::base::size_class::{Geometry, MAGAZINES, SizeClass};
+use crate::base::size_class::{CLASSES, Geometry, MAGAZINES, SizeClass};
 use crate::depot::{BatchRef, Depot};
 use crate::mheap::{huge_pages, spans};
 use crate::mspan::{MSpan, PrivateSlots, Set};
@@ -31,7 +35,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
-use crate::{backed, config, sys, tiny};
+use crate::{backed, config, profile, sys, tiny};
 
 /// One shard of one class.
 #[repr(align(128))] // Two cache lines, as the prefetcher of x86-64 fetches pairs.
@@ -49,7 +53,14 @@ struct Shard {
 struct Spans {
     set: SpanSet,
     depot: Depot,
+    /// Objects that were freed to spans of this home: of the class, or of each of the tiny ones.
+    freed: [u64; TINY_CLASSES],
+    /// Slots that they were in: fewer, if several objects share one.
+    freed_slots: u64,
 }
+
+/// Classes whose objects share the spans of one class, at most.
+const TINY_CLASSES: usize = MAGAZINES - CLASSES;
 
 // SAFETY: the spans in the set are reached under the shard's lock.
 unsafe impl Send for Spans {}
@@ -61,6 +72,8 @@ static SHARDS: [[Shard; MAGAZINES]; MAX_SHARDS] = [const {
             lock: Mutex::new(Spans {
                 set: SpanSet::new(),
                 depot: Depot::new(),
+                freed: [0; TINY_CLASSES],
+                freed_slots: 0,
             }),
             partial_hint: AtomicU32::new(0),
             sparse_hint: AtomicBool::new(false),
@@ -93,7 +106,8 @@ impl Shard {
                 // set, and no thread's current one.
                 unsafe {
                     let start = base.add(offset);
-                    if sys::release(start, end - offset, config::releases_lazily()) {
+                    let release = || sys::release(start, end - offset, config::releases_lazily());
+                    if backed::releasing(end - offset, release) {
                         huge_pages::after_release_in_span(start, end - offset);
                         released += (end - offset) / sys::page_bytes();
                     }
@@ -188,6 +202,9 @@ pub(crate) fn take(
         let Some(span) = spans::alloc_span(class, here) else {
             return 0;
         };
+        // Under the lock, so that whoever holds all of them finds the span and its slots together.
+        let mut spans = shard.lock.lock();
+        spans.set.add_made();
         private.adopt(span, class.geometry().slots as usize);
     }
     if let Some(span) = private.span() {
@@ -206,6 +223,49 @@ pub(crate) fn take_shared(
     let taken = self::take(class, &private, wanted, take);
     put_back(class, &private);
     taken
+}
+
+/// An object of the span class `class` at a multiple of `align_pages`, in a fresh span whose other slots are
+/// for all threads. The heap profile has it. None if the system has no memory.
+#[cfg(feature = "profile")]
+pub(crate) fn take_aligned(class: SizeClass, align_pages: u32) -> Option<*mut u8> {
+    let here = shard_here();
+    let span = spans::alloc_aligned_span(class, here, align_pages)?;
+    span.set_sampled(true);
+    let private = PrivateSlots::new();
+    // As in `take`.
+    let mut spans = shard_of(class, here).lock.lock();
+    spans.set.add_made();
+    private.adopt(span, class.geometry().slots as usize);
+    drop(spans);
+    let mut object = core::ptr::null_mut();
+    take_private(span, &private, class.geometry(), 1, &mut |first, _| {
+        object = first;
+    });
+    put_back(class, &private);
+    Some(object)
+}
+
+/// Says that a taken object's span has a sample of the heap profile.
+#[cfg(feature = "profile")]
+pub(crate) fn mark_sampled(object: *mut u8) {
+    if let Place::Live(span) = place_of(object.addr()) {
+        let shard = shard_of(span.class(), span.home());
+        let spans = shard.lock.lock();
+        span.set_sampled(true);
+        drop(spans);
+    }
+}
+
+/// Looks at all objects that wait in depots.
+#[cfg(feature = "profile")]
+pub(crate) fn for_each_in_depots(mut look: impl FnMut(*mut u8)) {
+    for_each_shard(|shard, _| {
+        // Relaxed: what comes later is looked at later.
+        if shard.depot_hint.load(Relaxed) > 0 {
+            shard.lock.lock().depot.for_each(&mut look);
+        }
+    });
 }
 
 /// Looks at the other shards for a partial span, without waiting for their locks.
@@ -370,8 +430,10 @@ unsafe fn note_released(span: &MSpan, pages: usize) {
     // SAFETY: the caller's promise.
     let before = core::mem::replace(unsafe { &mut span.shared().released }, pages);
     if before != pages {
-        backed::add(usize::from(before) * sys::page_bytes());
-        backed::sub(usize::from(pages) * sys::page_bytes());
+        let (before, after) = (usize::from(before), usize::from(pages));
+        tally::released_slots_changed(before, after);
+        backed::add(before * sys::page_bytes());
+        backed::sub(after * sys::page_bytes());
     }
 }
 
@@ -386,6 +448,7 @@ fn put_with(
     free: impl Fn(&'static MSpan, &[*mut u8]) -> (usize, Option<Crime>),
 ) -> (usize, Option<NonNull<MSpan>>, Option<Crime>) {
     let span_class = class.span_class();
+    let number = class.index() - span_class.index();
     let geometry = class.geometry();
     let mut empty = None;
     let mut rest = objects;
@@ -398,14 +461,24 @@ fn put_with(
         let shard = shard_of(span_class, home);
         let mut spans = shard.lock.lock();
         loop {
+            let before = objects.len() - rest.len();
+            // SAFETY: the home lock is held.
+            let free_before = unsafe { span.shared() }.free_slots;
             let (freed, crime) = free(span, rest);
             rest = rest.get(freed..).unwrap_or_default();
             if crime.is_some() {
                 return (objects.len() - rest.len(), empty, crime);
             }
+            if span.is_sampled() {
+                profile::freed_to_span(objects.get(before..before + freed).unwrap_or_default());
+            }
+            // SAFETY: the home lock is held.
+            let free_now = unsafe { span.shared() }.free_slots;
+            spans.freed[number % TINY_CLASSES] += freed as u64;
+            spans.freed_slots += u64::from(free_now - free_before);
             // SAFETY: the home lock is held; an object of `span` was live until now, so it is in the
             // home's set or checked out.
-            if unsafe { spans.set.update(span, geometry) } {
+            if unsafe { spans.set.update(span, geometry, free_before) } {
                 // SAFETY: the span is in no set, and nobody else's: it is ours.
                 unsafe { span.shared() }.next = empty.replace(NonNull::from(span));
             }
@@ -523,6 +596,13 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
             ));
         }
     }
+}
+
+/// Whether all locks of this floor come free in time, so that the calling thread does not hold any: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    let mut shards = SHARDS[..shard_count()].iter().flatten();
+    shards.all(|shard| shard.lock.comes_free(deadline_ns))
 }
 
 /// For `fork`: all locks of this floor, in order.

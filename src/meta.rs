@@ -38,6 +38,8 @@ static RECORDS: Mutex<Rest> = Mutex::new(Rest {
 
 /// Bytes handed out for records so far. **Any thread; atomic**, a counter.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
+/// Bytes mapped for them. **Any thread; atomic**, a counter.
+static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Memory for one `T`, all bytes zero, at the alignment of `T` and never given back.
 ///
@@ -60,8 +62,14 @@ pub(crate) fn record_bytes() -> usize {
     BYTES.load(Relaxed)
 }
 
+/// Bytes of the mappings that records are in.
+pub(crate) fn mapped_bytes() -> usize {
+    MAPPED_BYTES.load(Relaxed)
+}
+
 fn map(bytes: usize) -> Option<NonNull<u8>> {
     let mapping = sys::map(bytes)?;
+    MAPPED_BYTES.fetch_add(bytes, Relaxed);
     sys::name_mapping(mapping, bytes, c"spanmalloc: records");
     Some(mapping)
 }
@@ -100,6 +108,12 @@ impl Rest {
 #[cfg(feature = "lock-stats")]
 pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     each(LockUse::of("records", 0, None, RECORDS.usage()));
+}
+
+/// Whether the lock of this floor comes free in time, so that the calling thread does not hold it: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    RECORDS.comes_free(deadline_ns)
 }
 
 /// For `fork`: the lock of this floor.

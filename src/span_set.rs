@@ -10,6 +10,7 @@
 //! 1. A span is in the list that its `set` names, and in no other.
 //! 2. A span in `full` has no free slot; one in a partial list has at least one free and one taken.
 //! 3. Bit `b` of `nonempty` is set exactly if the list of bucket `b` is not empty.
+//! 4. `free_slots` is the sum over the spans in the lists.
 
 #![allow(unsafe_code)]
 
@@ -35,6 +36,25 @@ pub(crate) struct SpanSet {
     idle: u32,
     /// Spans in the list of full ones.
     full: u32,
+    /// Free slots of the spans in the lists.
+    free_slots: u64,
+    /// Spans that came to this set, be it that they are checked out at once, and that left it for good.
+    made: u64,
+    gone: u64,
+}
+
+/// What a set counts, for statistics.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct SetTally {
+    /// Spans of the set, those that are checked out included.
+    pub(crate) spans: u64,
+    /// Those with a free slot, and without one, that are in a list.
+    pub(crate) partial: u64,
+    pub(crate) full: u64,
+    /// Free slots of the spans in the lists.
+    pub(crate) free_slots: u64,
+    /// Spans that ever came to the set.
+    pub(crate) made: u64,
 }
 
 /// First bucket of the spans that are *loose*: more than three eighths of their slots are free.
@@ -84,6 +104,25 @@ impl SpanSet {
             least_loose: 0,
             idle: 0,
             full: 0,
+            free_slots: 0,
+            made: 0,
+            gone: 0,
+        }
+    }
+
+    /// A fresh span, checked out, is one of this set from here on.
+    pub(crate) fn add_made(&mut self) {
+        self.made += 1;
+    }
+
+    /// What the set counts.
+    pub(crate) fn tally(&self) -> SetTally {
+        SetTally {
+            spans: self.made.saturating_sub(self.gone),
+            partial: u64::from(self.partial),
+            full: u64::from(self.full),
+            free_slots: self.free_slots,
+            made: self.made,
         }
     }
 
@@ -124,6 +163,7 @@ impl SpanSet {
         // SAFETY: the caller's promise.
         let free = unsafe { span.shared() }.free_slots;
         if u32::from(free) == geometry.slots {
+            self.gone += 1;
             return false;
         }
         // SAFETY: the caller's promise.
@@ -163,6 +203,7 @@ impl SpanSet {
     ) -> bool {
         // SAFETY: the caller's promise.
         if u32::from(unsafe { span.shared() }.free_slots) == geometry.slots {
+            self.gone += 1;
             return false;
         }
         // SAFETY: the caller's promise.
@@ -170,23 +211,32 @@ impl SpanSet {
         true
     }
 
-    /// Moves a span to where its free slots say, after some were freed. Returns true if all its
-    /// slots are free; it is in no list then, and the caller's.
+    /// Moves a span to where its free slots say, after some were freed: it had `free_before` before. Returns
+    /// true if all its slots are free; it is in no list then, and the caller's.
     ///
     /// # Safety
     /// The caller holds the lock that guards this set and `span`, a span of this set or a checked
     /// out one.
     #[inline]
-    pub(crate) unsafe fn update(&mut self, span: &'static MSpan, geometry: &Geometry) -> bool {
-        let (free, moves_at) = {
+    pub(crate) unsafe fn update(
+        &mut self,
+        span: &'static MSpan,
+        geometry: &Geometry,
+        free_before: u16,
+    ) -> bool {
+        let (free, moves_at, set) = {
             // SAFETY: the caller's promise; the reference ends with this block.
             let shared = unsafe { span.shared() };
-            (shared.free_slots, shared.moves_at)
+            (shared.free_slots, shared.moves_at, shared.set)
         };
+        if set.is_listed() {
+            self.free_slots += u64::from(free - free_before);
+        }
         if free < moves_at {
             return false;
         }
         let all_free = u32::from(free) == geometry.slots;
+        self.gone += u64::from(all_free);
         // SAFETY: the caller's promise; a span that is checked out has more slots to go.
         unsafe { self.relink(span, geometry, all_free) };
         all_free
@@ -228,6 +278,7 @@ impl SpanSet {
         let old = self.heads[index].replace(NonNull::from(span));
         (shared.prev, shared.next) = (None, old);
         (shared.set, shared.moves_at) = (set, moves_at(set, geometry));
+        self.free_slots += u64::from(shared.free_slots);
         if let Some(old) = old {
             // SAFETY: `old` is another span of this set, under the same lock.
             unsafe { old.as_ref().shared() }.prev = Some(NonNull::from(span));
@@ -249,6 +300,7 @@ impl SpanSet {
             // SAFETY: the caller's promise; the reference ends with this block.
             let shared = unsafe { span.shared() };
             let links = (shared.prev, shared.next, shared.set);
+            self.free_slots -= u64::from(shared.free_slots);
             (shared.prev, shared.next, shared.set) = (None, None, Set::NONE);
             links
         };

@@ -43,18 +43,18 @@ fn full_mask(class: SizeClass) -> u16 {
     }
 }
 
-/// Cuts blocks into objects of `class` until about `wanted` fill `slots`, at least one block; their
-/// number. `slots` has room for `wanted` objects and for one block. Zero only if the system has no
+/// Cuts blocks into objects of `class` until about `wanted` fill `slots`, at least one block; the numbers of
+/// blocks and objects. `slots` has room for `wanted` objects and for one block. Zero only if the system has no
 /// memory.
 pub(crate) fn carve(
     class: SizeClass,
     private: &PrivateSlots,
     slots: &[Cell<*mut u8>],
     wanted: usize,
-) -> usize {
+) -> (usize, usize) {
     let blocks = (wanted / objects_a_block(class)).max(1);
     let mut filled = 0;
-    mcentral::take(SizeClass::TINY_BLOCKS, private, blocks, |first, count| {
+    let taken = mcentral::take(SizeClass::TINY_BLOCKS, private, blocks, |first, count| {
         for block in (0..count).map(|index| first.wrapping_add(index * TINY_BLOCK_BYTES)) {
             set_mask(block, full_mask(class));
             for offset in (0..TINY_BLOCK_BYTES).step_by(class.object_bytes()).rev() {
@@ -65,7 +65,7 @@ pub(crate) fn carve(
             }
         }
     });
-    filled
+    (taken, filled)
 }
 
 /// Makes a block hold a single live object, at its start.

@@ -10,10 +10,24 @@
 mod compare;
 #[path = "cli/find.rs"]
 mod find;
+#[path = "cli/profiles.rs"]
+mod profiles;
+#[path = "cli/record.rs"]
+mod record;
+#[path = "cli/report.rs"]
+mod report;
+#[path = "cli/reports.rs"]
+mod reports;
 #[path = "cli/run.rs"]
 mod run;
+#[path = "stats/schema.rs"]
+mod schema;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/symbolize.rs"]
+mod symbolize;
+#[path = "cli/top.rs"]
+mod top;
 
 use std::env;
 use std::io::Write;
@@ -37,6 +51,8 @@ fn clean(command: &mut Command) -> &mut Command {
         "LD_PRELOAD",
         "SPANMALLOC_STATS",
         "SPANMALLOC_STATS_FILE",
+        "SPANMALLOC_PROFILE",
+        "SPANMALLOC_PROFILE_FILE",
         "SPANMALLOC_COUNT",
     ] {
         command.env_remove(name);

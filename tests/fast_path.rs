@@ -83,10 +83,14 @@ fn assert_fast(file: &Path, symbol: &str, most: usize) {
     }
 }
 
+/// What the heap profile adds to an allocation: bytes are counted down, the end is seen, and the size is kept
+/// for that.
+const SAMPLING: usize = if cfg!(feature = "profile") { 3 } else { 0 };
+
 #[test]
 fn alloc_is_short_and_has_no_call_and_no_locked_instruction() {
     let example = deps().with_file_name("examples").join("wordcount");
-    assert_fast(&example, "12___rust_alloc", 20);
+    assert_fast(&example, "12___rust_alloc", 20 + SAMPLING);
 }
 
 #[test]
@@ -98,7 +102,7 @@ fn dealloc_is_short_and_has_no_call_and_no_locked_instruction() {
 #[test]
 fn configured_allocator_is_as_fast() {
     let this = std::env::current_exe().expect("the test's own path");
-    assert_fast(&this, "12___rust_alloc", 20);
+    assert_fast(&this, "12___rust_alloc", 20 + SAMPLING);
     assert_fast(&this, "14___rust_dealloc", 22);
 }
 
@@ -106,6 +110,6 @@ fn configured_allocator_is_as_fast() {
 #[test]
 fn malloc_and_free_of_c_are_short_and_have_no_call_and_no_locked_instruction() {
     let library = deps().join("libspanmalloc.so");
-    assert_fast(&library, "malloc", 20);
+    assert_fast(&library, "malloc", 20 + SAMPLING);
     assert_fast(&library, "free", 30);
 }

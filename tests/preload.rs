@@ -15,6 +15,10 @@ mod config;
 mod faults;
 #[path = "preload/pressure.rs"]
 mod pressure;
+#[path = "preload/record.rs"]
+mod record;
+#[path = "preload/reports.rs"]
+mod reports;
 #[path = "preload/workshop.rs"]
 mod workshop;
 
@@ -93,11 +97,64 @@ fn malloc_stats_writes_to_standard_error() {
     let program = Workshop::new().program("info.c");
     let run = program.on(Heap::Ours).args(&["stats"]).run();
     run.passed();
-    assert!(
-        run.stderr.bytes().any(|byte| byte.is_ascii_digit()),
-        "{run}"
-    );
+    for line in [
+        "\nlive ",
+        "\n  free objects in magazines ",
+        "\n  committed ",
+    ] {
+        assert!(run.stderr.contains(line), "{run}");
+    }
+    assert!(run.stderr.starts_with("spanmalloc: "), "{run}");
     assert!(run.stderr.ends_with('\n'), "{run}");
+}
+
+#[test]
+fn malloc_info_has_the_elements_of_glibcs() {
+    let program = Workshop::new().program("info.c");
+    let [system, ours] = [Heap::System, Heap::Ours].map(|heap| {
+        let run = program.on(heap).args(&["xml"]).run();
+        assert!(run.status.success(), "{run}");
+        let document = roxmltree::Document::parse(&run.stdout).unwrap();
+        let in_sizes = |node: &roxmltree::Node| {
+            let mut above = node.ancestors().skip(1);
+            above.any(|node| node.has_tag_name("sizes"))
+        };
+        // Each element by the names of those around it, and what it tells: not the numbers.
+        let elements = document.descendants().filter(roxmltree::Node::is_element);
+        let shown: Vec<String> = elements
+            .filter(|node| !in_sizes(node))
+            .map(|node| {
+                let path: Vec<_> = node
+                    .ancestors()
+                    .map(|node| node.tag_name().name())
+                    .collect();
+                let attributes = node.attributes().map(|attribute| {
+                    let is_word = ["type", "version", "nr"].contains(&attribute.name());
+                    let word = if is_word { attribute.value() } else { "" };
+                    format!("{}={word}", attribute.name())
+                });
+                format!("{path:?} {:?}", attributes.collect::<Vec<_>>())
+            })
+            .collect();
+        let bytes_of = |kind: &str| -> usize {
+            let root = document.root_element().children();
+            let mut found = root.filter(|node| node.attribute("type") == Some(kind));
+            found
+                .next()
+                .unwrap()
+                .attribute("size")
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        assert!(bytes_of("mmap") >= 100 << 20, "{run}");
+        // Half of 100 MB is free.
+        let free = bytes_of("rest") + bytes_of("fast");
+        assert!((45 << 20..60 << 20).contains(&free), "{free} {run}");
+        assert!(bytes_of("current") > 95 << 20, "{run}");
+        shown
+    });
+    assert_eq!(ours, system);
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::{config, scavenge};
 /// thread: slow calls do its work then, and it is not tried again. In the child of a `fork` it starts by
 /// itself after ten seconds, when there is as much memory that it matters (16 MiB).
 ///
-/// The thread has the name `spanmalloc`, a stack of 256 KiB (more if thread-local memory needs it) and all
-/// signals blocked. It never delays the end of the process. To be called from any thread that holds no lock
+/// The thread has the name `spanmalloc`, a stack of 1 MiB, of which it touches a few pages, and
+/// all signals blocked. It never delays the end of the process. To be called from any thread that holds no lock
 /// which starting a thread may need. Does not panic.
 ///
 /// ```

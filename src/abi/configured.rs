@@ -46,14 +46,16 @@ impl Configured {
     #[inline(never)]
     fn alloc_rest(&self, size: usize, align: usize) -> *mut u8 {
         config::begin(&self.config);
-        malloc::alloc_rest(size, align)
+        // SAFETY: no precondition.
+        unsafe { malloc::alloc_rest(size, align) }
     }
 
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
         config::begin(&self.config);
-        malloc::alloc_slow(class)
+        // SAFETY: no precondition.
+        unsafe { malloc::alloc_slow(class) }
     }
 }
 

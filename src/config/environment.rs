@@ -31,6 +31,8 @@ pub(super) fn apply<'a>(
         match entry.form.parse(value) {
             Some(Value::Word(choice, word)) => state.choose(choice, word, Layer::Environment),
             Some(Value::Limit(limit)) => state.set_limit(limit, Layer::Environment, auto_bytes),
+            Some(Value::Triggers(report, triggers)) => state.set_triggers(report, triggers),
+            Some(Value::Rate(bytes)) => state.set_profile_rate(bytes),
             Some(Value::Path) => {}
             None => print(&mut malformed(state, entry, value)),
         }
@@ -74,8 +76,10 @@ fn malformed(state: &State, entry: &Entry, value: &[u8]) -> Line {
         let separator = if index == 0 { "" } else { " or " };
         let _ = write!(line, "{separator}{form}");
     }
-    if let Form::Limit = entry.form {
-        line.push(b" (digits, then B, KiB, MiB, GiB or TiB)");
+    match entry.form {
+        Form::Limit | Form::Rate => line.push(b" (digits, then B, KiB, MiB, GiB or TiB)"),
+        Form::Triggers(_) => line.push(b" (several with commas between)"),
+        Form::Words(..) | Form::Path(_) => {}
     }
     let _ = writeln!(line, "; {} is used", InEffect(state, entry, b""));
     line
@@ -151,8 +155,10 @@ impl fmt::Display for InEffect<'_> {
                 MemoryLimit::Auto if state.limit_bytes() == usize::MAX => f.write_str("auto: none"),
                 MemoryLimit::Auto => write!(f, "auto: {}", Size(state.limit_bytes())),
             },
-            Form::Path if value.is_empty() => f.write_str(entry.form.default()),
-            Form::Path => write!(f, "{}", Repeated(value)),
+            Form::Triggers(report) => write!(f, "{}", state.triggers(report)),
+            Form::Rate => write!(f, "{}", Size(state.profile_rate())),
+            Form::Path(default) if value.is_empty() => f.write_str(default),
+            Form::Path(_) => write!(f, "{}", Repeated(value)),
         }
     }
 }
@@ -277,7 +283,7 @@ mod tests {
         for entry in OPTIONS.iter().filter(|entry| entry.applies()) {
             let state = State::new();
             let lines = told(&state, &[(entry.name, "banana")]);
-            let is_path = matches!(entry.form, Form::Path);
+            let is_path = matches!(entry.form, Form::Path(_));
             assert_eq!(lines.len(), usize::from(!is_path), "{}", entry.name);
             assert_eq!(state.config(), Config::new());
         }

@@ -17,12 +17,17 @@ mod environment;
 mod options;
 mod parse;
 mod state;
+mod triggers;
 mod values;
 
 use options::Choice;
 #[cfg(feature = "preload")]
-pub(crate) use options::STATS_FILE;
+pub(crate) use options::RECORD;
+#[cfg(feature = "profile")]
+pub(crate) use options::{PROFILE_FILE, PROFILE_FILE_DEFAULT, PROFILE_RATE_DEFAULT};
+pub(crate) use options::{PUBLISH, Report, STATS_FILE};
 use state::{Layer, State};
+pub(crate) use triggers::Triggers;
 
 pub use values::{Config, HugePages, MemoryLimit, Release, ReleaseBy};
 
@@ -123,16 +128,25 @@ pub(crate) fn counts_calls() -> bool {
     STATE.chosen(Choice::Count) != 0
 }
 
-/// Whether statistics are written at the end.
-#[cfg(feature = "preload")]
-pub(crate) fn writes_stats() -> bool {
-    STATE.chosen(Choice::Stats) != 0
+/// When a report is made.
+pub(crate) fn triggers(report: Report) -> Triggers {
+    STATE.triggers(report)
 }
 
-/// The file for statistics, if the environment names one: as long as nobody changes it.
-#[cfg(feature = "preload")]
-pub(crate) fn stats_file() -> Option<&'static [u8]> {
-    sys::environment(STATS_FILE).filter(|name| !name.is_empty())
+/// Allocated bytes between two samples of the heap profile, on the average; zero for no samples.
+#[cfg(feature = "profile")]
+pub(crate) fn profile_rate() -> usize {
+    STATE.profile_rate()
+}
+
+#[cfg(all(test, feature = "profile"))]
+pub(crate) fn set_profile_rate(bytes: usize) {
+    STATE.set_profile_rate(bytes);
+}
+
+/// The path that a variable of this name has, if the environment has it: as long as nobody changes it.
+pub(crate) fn path(name: &str) -> Option<&'static [u8]> {
+    sys::environment(name).filter(|path| !path.is_empty())
 }
 
 /// What is in effect. Other threads may change it meanwhile. Takes no lock and does not fail.

@@ -22,8 +22,20 @@ pub(super) const PREFIX: &[u8] = b"SPANMALLOC_";
 /// What names begin with that are for this project's own tests.
 pub(super) const TESTS_PREFIX: &[u8] = b"SPANMALLOC_TEST_";
 
-/// The path for statistics, which is not kept here.
+/// Paths, which are not kept here.
 pub(crate) const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
+#[cfg(feature = "profile")]
+pub(crate) const PROFILE_FILE: &str = "SPANMALLOC_PROFILE_FILE";
+
+#[cfg_attr(not(feature = "preload"), allow(dead_code))]
+pub(crate) const RECORD: &str = "SPANMALLOC_RECORD";
+pub(crate) const PUBLISH: &str = "SPANMALLOC_PUBLISH";
+
+/// Where profiles go unless the environment says something else.
+pub(crate) const PROFILE_FILE_DEFAULT: &str = "spanmalloc.%p.%n.pb.gz";
+
+/// Mean distance of the profile's samples in allocated bytes, unless something else is said: 512 KiB.
+pub(crate) const PROFILE_RATE_DEFAULT: usize = 512 << 10;
 
 /// An option that is one of up to four words; its place in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +47,14 @@ pub(super) enum Choice {
     HugePages,
     Foreign,
     Count,
-    Stats,
     Help,
+}
+
+/// An option that is a list of triggers; its place in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    Stats,
+    Profile,
 }
 
 /// What a value may be.
@@ -45,17 +63,28 @@ pub(super) enum Form {
     Words(Choice, &'static [&'static str], u8),
     /// A limit of memory.
     Limit,
-    /// Any text.
-    Path,
+    /// When a report is made.
+    Triggers(Report),
+    /// The profile's rate, in bytes.
+    Rate,
+    /// Any text; the default, or what happens without one.
+    Path(&'static str),
+}
+
+/// What a build needs to act on an option. Elsewhere it is known and without effect, as a program may
+/// run under the preloaded library and use this crate as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    Nothing,
+    Preload,
+    Profile,
 }
 
 /// One option.
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) form: Form,
-    /// Whether only the preloaded library has it. Elsewhere it is known and without effect, as a
-    /// program may run under the library and use this crate as well.
-    pub(super) preload_only: bool,
+    pub(super) needs: Needs,
     pub(super) meaning: &'static str,
 }
 
@@ -66,7 +95,7 @@ pub(super) const OPTIONS: &[Entry] = &[
     Entry {
         name: "SPANMALLOC_BACKGROUND",
         form: Form::Words(Choice::Background, SWITCH, DEFAULT.background as u8),
-        preload_only: false,
+        needs: Needs::Nothing,
         meaning: "a background thread gives memory back while the program is idle",
     },
     Entry {
@@ -76,7 +105,7 @@ pub(super) const OPTIONS: &[Entry] = &[
             &["lazily", "at-once", "never"],
             DEFAULT.release as u8,
         ),
-        preload_only: false,
+        needs: Needs::Nothing,
         meaning: "when free memory goes back to the system",
     },
     Entry {
@@ -86,19 +115,19 @@ pub(super) const OPTIONS: &[Entry] = &[
             &["dontneed", "free"],
             DEFAULT.release_by as u8,
         ),
-        preload_only: false,
+        needs: Needs::Nothing,
         meaning: "how it goes back: by MADV_DONTNEED or by MADV_FREE",
     },
     Entry {
         name: "SPANMALLOC_MEMLIMIT",
         form: Form::Limit,
-        preload_only: false,
+        needs: Needs::Nothing,
         meaning: "memory that the allocator may take; auto is what cgroup and ulimit -v allow",
     },
     Entry {
         name: "SPANMALLOC_MEMLIMIT_HARD",
         form: Form::Words(Choice::HardLimit, SWITCH, DEFAULT.hard_limit as u8),
-        preload_only: false,
+        needs: Needs::Nothing,
         meaning: "allocations beyond the limit fail",
     },
     Entry {
@@ -108,37 +137,67 @@ pub(super) const OPTIONS: &[Entry] = &[
             &["auto", "always", "never"],
             DEFAULT.huge_pages as u8,
         ),
-        preload_only: false,
+        needs: Needs::Nothing,
         meaning: "whether the heap asks for transparent huge pages",
     },
     Entry {
         name: "SPANMALLOC_FOREIGN",
         form: Form::Words(Choice::Foreign, &["report", "abort"], 0),
-        preload_only: true,
+        needs: Needs::Preload,
         meaning: "a pointer that is not from this heap is left alone, or ends the process",
     },
     Entry {
         name: "SPANMALLOC_COUNT",
         form: Form::Words(Choice::Count, SWITCH, 0),
-        preload_only: true,
+        needs: Needs::Preload,
         meaning: "counts each call and the peak of live bytes, for the statistics",
     },
     Entry {
         name: "SPANMALLOC_STATS",
-        form: Form::Words(Choice::Stats, &["none", "exit"], 0),
-        preload_only: true,
-        meaning: "writes statistics when the process ends by exit",
+        form: Form::Triggers(Report::Stats),
+        needs: Needs::Nothing,
+        meaning: "when statistics are written; several with commas between",
     },
     Entry {
         name: STATS_FILE,
-        form: Form::Path,
-        preload_only: true,
-        meaning: "where to; %p is the process's number; JSON if it ends in .json",
+        form: Form::Path("stderr"),
+        needs: Needs::Nothing,
+        meaning: "where to; %p is the process's number, %n counts; .json, .prom or .xml choose the form",
+    },
+    Entry {
+        name: "SPANMALLOC_PROFILE",
+        form: Form::Triggers(Report::Profile),
+        needs: Needs::Profile,
+        meaning: "when heap profiles are written; several with commas between",
+    },
+    Entry {
+        name: "SPANMALLOC_PROFILE_FILE",
+        form: Form::Path(PROFILE_FILE_DEFAULT),
+        needs: Needs::Profile,
+        meaning: "where to; %p is the process's number, %n counts",
+    },
+    Entry {
+        name: "SPANMALLOC_PROFILE_RATE",
+        form: Form::Rate,
+        needs: Needs::Profile,
+        meaning: "allocated bytes between two samples, on the average; 0 is no samples",
+    },
+    Entry {
+        name: PUBLISH,
+        form: Form::Path("none"),
+        needs: Needs::Nothing,
+        meaning: "a file of 4096 bytes for figures that other processes read meanwhile",
+    },
+    Entry {
+        name: RECORD,
+        form: Form::Path("none"),
+        needs: Needs::Preload,
+        meaning: "a file for a raw record of each call, for spanmalloc run --record",
     },
     Entry {
         name: "SPANMALLOC_HELP",
         form: Form::Words(Choice::Help, SWITCH, 0),
-        preload_only: false,
+        needs: Needs::Nothing,
         meaning: "prints this table at the start",
     },
 ];
@@ -146,7 +205,11 @@ pub(super) const OPTIONS: &[Entry] = &[
 impl Entry {
     /// Whether this build acts on it.
     pub(super) fn applies(&self) -> bool {
-        cfg!(feature = "preload") || !self.preload_only
+        match self.needs {
+            Needs::Nothing => true,
+            Needs::Preload => cfg!(feature = "preload"),
+            Needs::Profile => cfg!(feature = "profile"),
+        }
     }
 }
 
@@ -156,7 +219,9 @@ impl Form {
         match self {
             Self::Words(_, words, _) => words,
             Self::Limit => &["none", "auto", "<size>"],
-            Self::Path => &["<path>"],
+            Self::Triggers(_) => super::triggers::FORMS,
+            Self::Rate => &["<size>"],
+            Self::Path(_) => &["<path>"],
         }
     }
 
@@ -164,8 +229,9 @@ impl Form {
     pub(super) fn default(&self) -> &'static str {
         match self {
             Self::Words(_, words, default) => words[*default as usize],
-            Self::Limit => "none",
-            Self::Path => "stderr",
+            Self::Limit | Self::Triggers(_) => "none",
+            Self::Rate => "512KiB",
+            Self::Path(default) => default,
         }
     }
 }
@@ -202,8 +268,11 @@ mod tests {
     }
 
     #[test]
-    fn limit_has_the_default_that_its_form_tells() {
+    fn forms_tell_the_defaults_that_there_are() {
         assert_eq!(DEFAULT.memory_limit, MemoryLimit::None);
+        assert_eq!(Form::Limit.default(), "none");
+        let rate = format!("{}", super::super::parse::Size(PROFILE_RATE_DEFAULT));
+        assert_eq!(Form::Rate.default(), rate);
     }
 
     /// The README's rows `| `NAME` | forms | default | meaning |`.
@@ -234,7 +303,7 @@ mod tests {
                 .collect();
             assert_eq!(row[1], accepted.join(", "), "{}", entry.name);
             let default = match (&entry.form, entry.name) {
-                (Form::Path, _) => "standard error".into(),
+                (Form::Path("stderr"), _) => "standard error".into(),
                 (_, "SPANMALLOC_BACKGROUND") => "`1` when preloaded, else `0`".into(),
                 (form, _) => format!("`{}`", form.default()),
             };

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use super::options::{Choice, Form};
+use super::options::{Choice, Form, Report};
+use super::triggers::Triggers;
 use super::values::MemoryLimit;
 
 /// What a text means.
@@ -10,6 +11,8 @@ use super::values::MemoryLimit;
 pub(super) enum Value {
     Word(Choice, u8),
     Limit(MemoryLimit),
+    Triggers(Report, Triggers),
+    Rate(usize),
     Path,
 }
 
@@ -26,7 +29,9 @@ impl Form {
                 b"auto" => MemoryLimit::Auto,
                 size => MemoryLimit::Bytes(bytes_of(size)?),
             })),
-            Self::Path => Some(Value::Path),
+            Self::Triggers(report) => Some(Value::Triggers(*report, Triggers::parse(text)?)),
+            Self::Rate => Some(Value::Rate(bytes_of(text)?)),
+            Self::Path(_) => Some(Value::Path),
         }
     }
 }

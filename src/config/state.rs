@@ -7,7 +7,8 @@
 //!
 //! All accesses are relaxed: a word publishes nothing but itself.
 
-use super::options::{Choice, DEFAULT, Form, OPTIONS};
+use super::options::{Choice, DEFAULT, Form, OPTIONS, PROFILE_RATE_DEFAULT, Report};
+use super::triggers::Triggers;
 use super::values::{Config, HugePages, MemoryLimit, Release, ReleaseBy};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -47,6 +48,10 @@ pub(super) struct State {
     /// What `auto` was found to be. **Any thread; atomic.** Written before `limit` says `auto`; who
     /// sees that the other way round finds no limit for a moment.
     auto_bytes: AtomicUsize,
+    /// What only the environment says: when each report is made, and the profile's rate.
+    /// **Any thread; atomic.**
+    triggers: [AtomicU64; 2],
+    profile_rate: AtomicUsize,
 }
 
 impl State {
@@ -63,6 +68,8 @@ impl State {
             choices: AtomicU64::new(choices),
             limit: AtomicU64::new(DEFAULT_LIMIT),
             auto_bytes: AtomicUsize::new(usize::MAX),
+            triggers: [const { AtomicU64::new(0) }; 2],
+            profile_rate: AtomicUsize::new(PROFILE_RATE_DEFAULT),
         }
     }
 
@@ -120,6 +127,24 @@ impl State {
         let _ = self.limit.fetch_update(Relaxed, Relaxed, |there| {
             layer.replaces(there >> LIMIT_BITS).then_some(word)
         });
+    }
+
+    /// When a report is made.
+    pub(super) fn triggers(&self, report: Report) -> Triggers {
+        Triggers::decode(self.triggers[report as usize].load(Relaxed))
+    }
+
+    pub(super) fn set_triggers(&self, report: Report, triggers: Triggers) {
+        self.triggers[report as usize].store(triggers.encode(), Relaxed);
+    }
+
+    /// Bytes between two samples of the profile; zero for no samples.
+    pub(super) fn profile_rate(&self) -> usize {
+        self.profile_rate.load(Relaxed)
+    }
+
+    pub(super) fn set_profile_rate(&self, bytes: usize) {
+        self.profile_rate.store(bytes, Relaxed);
     }
 
     /// `layer` says all that a `Config` has.
@@ -291,10 +316,26 @@ mod tests {
     fn choice_changes_nothing_but_itself() {
         let state = State::new();
         state.choose(Choice::Count, 1, Layer::Environment);
-        state.choose(Choice::Stats, 1, Layer::Environment);
+        state.choose(Choice::Help, 1, Layer::Environment);
         state.choose(Choice::Count, 0, Layer::Call);
-        assert_eq!(state.chosen(Choice::Stats), 1);
+        assert_eq!(state.chosen(Choice::Help), 1);
         assert_eq!(state.chosen(Choice::Count), 0);
+        assert_eq!(state.config(), Config::new());
+    }
+
+    #[test]
+    fn reports_have_triggers_of_their_own() {
+        let state = State::new();
+        assert_eq!(state.triggers(Report::Stats), Triggers::default());
+        let exit = Triggers::parse(b"exit").unwrap();
+        let often = Triggers::parse(b"SIGUSR1,7s").unwrap();
+        state.set_triggers(Report::Stats, exit);
+        state.set_triggers(Report::Profile, often);
+        assert_eq!(state.triggers(Report::Stats), exit);
+        assert_eq!(state.triggers(Report::Profile), often);
+        assert_eq!(state.profile_rate(), PROFILE_RATE_DEFAULT);
+        state.set_profile_rate(0);
+        assert_eq!(state.profile_rate(), 0);
         assert_eq!(state.config(), Config::new());
     }
 

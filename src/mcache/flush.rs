@@ -9,7 +9,7 @@ use super::capacity::CALLS_A_DOUBLING;
 use super::magazine::Magazine;
 use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::depot::{BATCH_MAX, BatchRef};
-use crate::{mcentral, meta, sys};
+use crate::{backed, mcentral, meta, sys};
 
 impl MCache {
     /// Moves the `count` oldest objects out: as a batch into the depot, else to their spans.
@@ -19,6 +19,8 @@ impl MCache {
         // SAFETY: `count` is at most `len`, and slots are the cells of plain pointers that only this
         // thread touches, and nobody during the borrow.
         let oldest = unsafe { core::slice::from_raw_parts(slots[1..].as_ptr().cast(), count) };
+        // First the magazine: nobody who looks at it finds what is in a depot or a span already.
+        self.magazines.get(class).set_top(self.slot(class, 0));
         if !self.flush_to_depot(class, oldest) {
             self.flush_to_spans(class, oldest);
         }
@@ -85,7 +87,9 @@ impl MCache {
         let Some((head, bytes)) = whole else { return };
         // SAFETY: whole pages inside the record, which nobody refers to: each magazine's top and limit
         // are elsewhere (`flush_all`), and the caller has the mcache.
-        unsafe { sys::release(first.add(head), bytes, false) };
+        backed::releasing(bytes, || unsafe {
+            sys::release(first.add(head), bytes, false)
+        });
     }
 
     /// Empties the magazine of a class and makes it unused, and puts its current span back.
@@ -94,6 +98,8 @@ impl MCache {
         if len > 0 {
             let slots = self.slots_of(class);
             self.counters.flushed[class.index()].add(len);
+            // As in `flush_oldest`.
+            self.magazines.get(class).set_top(self.slot(class, 0));
             // SAFETY: as in `flush_oldest`.
             self.flush_to_spans(class, unsafe {
                 core::slice::from_raw_parts(slots[1..].as_ptr().cast(), len)

@@ -10,6 +10,9 @@ use core::ptr::{self, NonNull};
 
 use super::MCache;
 use crate::base::size_class::{MAGAZINES, SizeClass};
+use crate::profile::SAMPLE_ALIGN;
+#[cfg(feature = "profile")]
+use crate::profile::sampling::Sampling;
 use crate::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// A free object, or null in slot 0.
@@ -38,6 +41,20 @@ pub(crate) struct Magazines {
     pub(super) all: [Magazine; MAGAZINES],
     /// The mcache that they are a face of; the sentinels have none. **Fixed after init.**
     pub(crate) mcache: Cell<Option<NonNull<MCache>>>,
+    /// When this thread comes to a sample point.
+    #[cfg(feature = "profile")]
+    pub(crate) sampling: Sampling,
+}
+
+/// Whether what was popped is not to be handed out at once: null, or, with the heap profile, an object where
+/// sampled ones are placed ([`profile`](crate::profile)).
+#[inline(always)] // Part of the fast path.
+pub(crate) fn is_rare(object: *mut u8) -> bool {
+    if cfg!(feature = "profile") {
+        object.addr().is_multiple_of(SAMPLE_ALIGN)
+    } else {
+        object.is_null()
+    }
 }
 
 // SAFETY: the statics of this type are never written; see `Magazine::pop` and `push`, which reach
@@ -54,6 +71,8 @@ impl Magazines {
     const UNUSED: Self = Self {
         all: [const { Magazine::UNUSED }; MAGAZINES],
         mcache: Cell::new(None),
+        #[cfg(feature = "profile")]
+        sampling: Sampling::NONE,
     };
 
     /// The magazine of a class.
@@ -61,6 +80,30 @@ impl Magazines {
     pub(crate) fn get(&self, class: SizeClass) -> &Magazine {
         // SAFETY: a class is below `MAGAZINES`, the length of the array.
         unsafe { self.all.get_unchecked(class.index()) }
+    }
+
+    /// Counts an allocation of `size` bytes by a thread with an mcache; whether it is one to sample.
+    #[inline(always)] // Part of the fast path.
+    pub(crate) fn counts_down(&self, size: usize) -> bool {
+        #[cfg(feature = "profile")]
+        return self.sampling.counts_down(size);
+        #[cfg(not(feature = "profile"))]
+        {
+            let _ = size;
+            false
+        }
+    }
+
+    /// Whether [`Self::counts_down`] would say so, without counting.
+    #[inline(always)] // Part of the fast path.
+    pub(crate) fn would_be_due(&self, size: usize) -> bool {
+        #[cfg(feature = "profile")]
+        return self.sampling.would_be_due(size);
+        #[cfg(not(feature = "profile"))]
+        {
+            let _ = size;
+            false
+        }
     }
 }
 
@@ -87,13 +130,25 @@ impl Magazine {
         self.top.store(top.as_ptr(), Relaxed);
     }
 
-    /// Takes the newest object; null if there is none.
+    /// Takes the newest object. What [`is_rare`] stays there: a null, since there is none, or an object that
+    /// wants a closer look.
     #[inline(always)] // The fast path itself.
     pub(crate) fn pop(&self) -> *mut u8 {
         let top = self.top();
         // SAFETY: `top` points to a slot of this magazine (Invariant 2) or to a slot 0.
         let object = unsafe { top.as_ref() }.get();
+        if !is_rare(object) {
+            // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
+            self.set_top(unsafe { top.sub(1) });
+        }
+        object
+    }
+
+    /// Takes the newest object, whatever it is; null if there is none.
+    pub(super) fn pop_any(&self) -> *mut u8 {
+        let object = self.newest();
         if !object.is_null() {
+            let top = self.top();
             // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
             self.set_top(unsafe { top.sub(1) });
         }

@@ -36,7 +36,7 @@ mod magazine;
 mod refill;
 
 pub(crate) use list::all;
-pub(crate) use magazine::{DETACHED, EMPTY, Magazines};
+pub(crate) use magazine::{DETACHED, EMPTY, Magazines, is_rare};
 
 use core::cell::Cell;
 use core::ptr::NonNull;
@@ -47,6 +47,7 @@ use crate::counters::{Counters, calls};
 use crate::depot::BatchRef;
 use crate::meta;
 use crate::mspan::PrivateSlots;
+use crate::profile;
 use crate::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -183,14 +184,38 @@ impl MCache {
     /// One object of `class`, refilling its magazine if it is empty. Null if the system has no
     /// memory. (A thread attached just now may have got an mcache with objects.)
     pub(crate) fn alloc(&self, class: SizeClass) -> *mut u8 {
-        let mut object = self.magazines.get(class).pop();
-        if object.is_null() {
-            object = self.refill(class);
+        loop {
+            let mut object = self.magazines.get(class).pop_any();
+            if object.is_null() {
+                object = self.refill(class);
+            }
+            if is_rare(object) && !object.is_null() && profile::keeps(class, object) {
+                continue;
+            }
+            if calls::are_counted() && !object.is_null() {
+                self.count_allocated(class);
+            }
+            return object;
         }
-        if calls::are_counted() && !object.is_null() {
-            self.count_allocated(class);
+    }
+
+    /// Counts an object of `class` that this thread took from a fresh span.
+    #[cfg(feature = "profile")]
+    pub(crate) fn count_taken(&self, class: SizeClass) {
+        self.counters.taken[class.index()].add(1);
+        self.counters.refilled[class.index()].add(1);
+        if class.is_tiny() {
+            self.counters.tiny_blocks.add(1);
         }
-        object
+    }
+
+    /// Takes an object of `class` back that was just popped, for one that came from elsewhere.
+    #[cfg(feature = "profile")]
+    pub(crate) fn exchange(&self, class: SizeClass, popped: *mut u8) {
+        if !self.magazines.get(class).push(popped) {
+            self.flush_to_spans(class, &[popped]);
+            self.counters.flushed[class.index()].add(1);
+        }
     }
 
     /// Takes back an object of `class`, flushing its magazine if it is full. Aborts if the object is
@@ -253,6 +278,32 @@ impl MCache {
             return 0;
         }
         (top.addr().get() - self.slot(class, 0).addr().get()) / size_of::<Slot>()
+    }
+
+    /// The objects in all magazines, about now. Any thread may ask; `copy` is where they are copied to.
+    #[cfg(feature = "profile")]
+    pub(crate) fn waiting(&self, copy: &mut std::vec::Vec<usize>) {
+        copy.clear();
+        copy.resize(self.slots.len(), 0);
+        // By the kernel: the owner may be writing there.
+        if !sys::copy_own_memory((&raw const self.slots).addr(), copy) {
+            copy.clear();
+            return;
+        }
+        // Slots above the top hold what was there before.
+        for class in (1..MAGAZINES).map(SizeClass::new) {
+            let zero = SLOT_ZERO[class.index()];
+            let unused = zero + 1 + self.len(class)..SLOT_ZERO[class.index() + 1];
+            if let Some(unused) = copy.get_mut(unused) {
+                unused.fill(0);
+            }
+        }
+    }
+
+    /// Free slots of the current span of a class that only its owner takes.
+    #[cfg(test)]
+    pub(crate) fn private_slots(&self, class: SizeClass) -> usize {
+        self.current[class.index()].free_slots()
     }
 
     /// Slot 0 of a class and those above it.

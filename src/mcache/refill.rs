@@ -7,6 +7,7 @@ use core::ptr;
 use super::MCache;
 use super::capacity::Slow;
 use crate::base::size_class::SizeClass;
+use crate::sync::atomic::{Ordering::Release, fence};
 use crate::{mcentral, tiny};
 
 /// Slow calls of a class in a round from which on a thread has a span of the class for its own.
@@ -26,8 +27,10 @@ impl MCache {
             self.refill_slots(class, wanted, most)
         };
         self.counters.refilled[class.index()].add(filled);
+        // Pairs with the fence in `stats`: who sees the objects in the magazine sees that they were taken.
+        fence(Release);
         self.magazines.get(class).set_top(self.slot(class, filled));
-        self.magazines.get(class).pop()
+        self.magazines.get(class).pop_any()
     }
 
     /// Fills the empty magazine with up to `wanted` objects, lowest on top; their number.
@@ -59,6 +62,7 @@ impl MCache {
             };
             self.counters.from_spans.add(taken);
         }
+        self.counters.taken[class.index()].add(taken);
         if taken < wanted {
             // SAFETY: both ranges are slots of this magazine: `taken` from above `left`, moved down
             // to slot 1.
@@ -110,8 +114,12 @@ impl MCache {
         }
         let private = &self.current[SizeClass::TINY_BLOCKS.index()];
         let slots = &self.slots_of(class)[1..=self.capacity_of(class)];
-        let filled = tiny::carve(class, private, slots, wanted);
+        let (blocks, filled) = tiny::carve(class, private, slots, wanted);
         self.counters.from_spans.add(filled);
+        self.counters.tiny_blocks.add(blocks);
+        // As in `refill`: who sees the objects sees their blocks.
+        fence(Release);
+        self.counters.taken[class.index()].add(filled);
         filled
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Heap {
     free_pages: usize,
     committed_pages: usize,
     reserved_pages: usize,
+    /// Pages that were in use once, in each arena up to the highest.
+    touched_pages: usize,
     /// Most pages in use since [`usage`] was asked.
     peak_in_use_pages: usize,
     /// Time for releases under a memory limit.
@@ -91,6 +93,7 @@ static HEAP: Mutex<Heap> = Mutex::new(Heap {
     free_pages: 0,
     committed_pages: 0,
     reserved_pages: 0,
+    touched_pages: 0,
     peak_in_use_pages: 0,
     limit_pace: Pace::new(limit::SHARE_DIVISOR),
 });
@@ -123,17 +126,22 @@ pub(crate) struct Pages {
     pub(crate) committed: usize,
     pub(crate) free: usize,
     pub(crate) dirty: usize,
+    /// Free, and above the highest page of their arena that was ever in use.
+    pub(crate) fresh: usize,
 }
 
 /// The heap's counters.
 pub(crate) fn pages() -> Pages {
-    let heap = HEAP.lock();
-    Pages {
-        reserved: heap.reserved_pages,
-        committed: heap.committed_pages,
-        free: heap.free_pages,
-        dirty: heap.dirty_pages,
-    }
+    HEAP.lock().tally()
+}
+
+/// The same for who holds the lock already.
+///
+/// # Safety
+/// The caller holds the heap's lock by [`lock_for_fork`].
+pub(crate) unsafe fn tally() -> Pages {
+    // SAFETY: the caller's promise; the reference ends with the function.
+    unsafe { HEAP.value_for_fork() }.tally()
 }
 
 /// Takes `count` pages whose start is a multiple of `align_pages` (a power of two). The two together
@@ -180,7 +188,7 @@ pub(crate) fn extend_run(run: &Run, extra: u32) -> bool {
     let taken = unsafe { run.arena.committed() }.pages.alloc_at(end, extra);
     let Some(taken) = taken else { return false };
     heap.took(run.arena, taken);
-    heap.note_peak();
+    heap.note_use(run.arena, taken);
     let added = Run {
         first: end,
         count: extra,
@@ -191,6 +199,18 @@ pub(crate) fn extend_run(run: &Run, extra: u32) -> bool {
 }
 
 impl Heap {
+    fn tally(&self) -> Pages {
+        Pages {
+            reserved: self.reserved_pages,
+            committed: self.committed_pages,
+            free: self.free_pages,
+            dirty: self.dirty_pages,
+            // Those that are just released with their neighbours are not free.
+            fresh: (self.committed_pages - self.touched_pages)
+                .min(self.free_pages - self.dirty_pages),
+        }
+    }
+
     fn alloc(&mut self, count: u32, align_pages: u32) -> Option<Run> {
         // A run of `count + align - 1` pages surely has an aligned one of `count` in it.
         let id = self.index.first_fit(count + align_pages - 1)?;
@@ -227,7 +247,7 @@ impl Heap {
     /// Accounts for pages just taken from an arena, which are in use from here on.
     fn run_of(&mut self, arena: &'static Arena, taken: Taken) -> Run {
         self.took(arena, taken);
-        self.note_peak();
+        self.note_use(arena, taken);
         Run {
             arena,
             first: taken.first,
@@ -240,7 +260,12 @@ impl Heap {
         self.committed_pages - self.free_pages
     }
 
-    fn note_peak(&mut self) {
+    /// Notes that pages just taken from an arena are in use from here on.
+    fn note_use(&mut self, arena: &'static Arena, taken: Taken) {
+        // SAFETY: `self` is reached through the lock only; the reference ends with the function.
+        let touched = unsafe { &mut arena.committed().touched_pages };
+        let end = (taken.first + taken.count).max(*touched);
+        self.touched_pages += (end - core::mem::replace(touched, end)) as usize;
         self.peak_in_use_pages = self.peak_in_use_pages.max(self.in_use_pages());
     }
 
@@ -351,6 +376,12 @@ type HeapGuard = Guard<'static, Heap>;
 #[cfg(feature = "lock-stats")]
 pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     each(LockUse::of("page heap", 0, None, HEAP.usage()));
+}
+
+/// Whether the heap's lock comes free in time, so that the calling thread does not hold it: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    HEAP.comes_free(deadline_ns)
 }
 
 /// For `fork`: the heap's lock.

@@ -16,7 +16,7 @@ use crate::base::PAGE_BYTES;
 use crate::config::{self, Release};
 use crate::pages::Taken;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use crate::sys;
+use crate::{backed, sys};
 
 /// Pages released by one system call: 4 MiB, so that no call keeps its caller for long.
 pub(crate) const RELEASE_PAGES: u32 = 512;
@@ -97,7 +97,10 @@ fn release_run(mut heap: HeapGuard, arena: &'static Arena, taken: Taken) -> (Hea
     let lazily = config::releases_lazily();
     // SAFETY: the range lies in the run that was just taken out, so it is ours and empty; its
     // ends are multiples of the system's page size, as arenas are.
-    let gone = count > 0 && unsafe { sys::release(arena.page_start(first), bytes, lazily) };
+    let release = || unsafe { sys::release(arena.page_start(first), bytes, lazily) };
+    // Some of the pages may be released already.
+    let dirty_bytes = bytes.min((taken.count - taken.released) as usize * PAGE_BYTES);
+    let gone = count > 0 && backed::releasing(dirty_bytes, release);
     if gone {
         if lazily {
             HAS_DIRTY_RELEASED.store(true, Relaxed);

@@ -83,23 +83,17 @@ pub(crate) fn take(count: u32) -> Option<Run> {
     alloc_run(count, 1)
 }
 
-/// As [`take`], for a large object of [`is_cached`] pages, which it counts.
+/// As [`take`], for a large object of [`is_cached`] pages. One that has its span still is counted here: its
+/// pages leave the cache in the same step.
 pub(crate) fn take_large(count: u32) -> Option<FreeRun> {
-    let shard = &SHARDS[shard_here()];
-    let mut bins = shard.lock();
-    bins.large.allocations += 1;
-    bins.large.allocated_bytes += u64::from(count) * PAGE_BYTES as u64;
-    if let Some(run) = bins.pop(count) {
-        return Some(run);
+    let mut bins = SHARDS[shard_here()].lock();
+    let cached = bins.pop(count);
+    if let Some(FreeRun::Span(_)) = cached {
+        bins.large.allocations += 1;
+        bins.large.allocated_bytes += u64::from(count) * PAGE_BYTES as u64;
     }
     drop(bins);
-    let run = alloc_run(count, 1);
-    if run.is_none() {
-        let mut bins = shard.lock();
-        bins.large.allocations -= 1;
-        bins.large.allocated_bytes -= u64::from(count) * PAGE_BYTES as u64;
-    }
-    run.map(FreeRun::Pages)
+    cached.or_else(|| alloc_run(count, 1).map(FreeRun::Pages))
 }
 
 /// Whether runs of as many pages are cached.
@@ -170,11 +164,19 @@ pub(crate) fn shrink() {
     }
 }
 
-/// Large objects that came by here.
-pub(crate) fn large_objects() -> PageObjects {
-    let shards = SHARDS[..shard_count()].iter();
-    let each = shards.map(|shard| shard.lock().large);
-    each.fold(PageObjects::NONE, PageObjects::and)
+/// Pages in all caches, and large objects that came by here.
+///
+/// # Safety
+/// The caller holds all locks of this file ([`lock_for_fork`]).
+pub(crate) unsafe fn tally() -> (usize, PageObjects) {
+    let mut sum = (0, PageObjects::NONE);
+    for shard in &SHARDS[..shard_count()] {
+        // SAFETY: the caller's promise; the reference ends with the round.
+        let bins = unsafe { shard.value_for_fork() };
+        sum.0 += bins.cached_pages as usize;
+        sum.1 = sum.1.and(bins.large);
+    }
+    sum
 }
 
 impl FreeRun {
@@ -188,14 +190,6 @@ impl FreeRun {
             }
         }
     }
-}
-
-/// Pages in all caches.
-pub(crate) fn cached_pages() -> usize {
-    SHARDS[..shard_count()]
-        .iter()
-        .map(|shard| shard.lock().cached_pages as usize)
-        .sum()
 }
 
 impl Bins {
@@ -232,6 +226,13 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     for (cpu, shard) in SHARDS[..shard_count()].iter().enumerate() {
         each(LockUse::of("run cache", 0, Some(cpu), shard.usage()));
     }
+}
+
+/// Whether all locks of this file come free in time, so that the calling thread does not hold one: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    let mut shards = SHARDS[..shard_count()].iter();
+    shards.all(|shard| shard.comes_free(deadline_ns))
 }
 
 /// For `fork`: all locks of this file, in order.

@@ -9,12 +9,12 @@ use core::ptr::NonNull;
 
 use super::{Run, run_cache};
 use crate::base::size_class::SizeClass;
+use crate::meta;
 use crate::mspan::{MSpan, TinyMasks};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::Relaxed;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
-use crate::{counters, meta};
 
 /// Records that no span uses, linked by their `next`. One list for all, since a record may be freed
 /// on another CPU than it was taken on.
@@ -48,9 +48,27 @@ pub(crate) fn put_record(span: &'static MSpan) {
 /// Makes a span of a size class, with all slots taken: the caller hands them out. `None` if the
 /// system has no memory.
 pub(crate) fn alloc_span(class: SizeClass, home: usize) -> Option<&'static MSpan> {
+    make_span(class, home, run_cache::take)
+}
+
+/// The same at a multiple of `align_pages`.
+#[cfg(feature = "profile")]
+pub(crate) fn alloc_aligned_span(
+    class: SizeClass,
+    home: usize,
+    align_pages: u32,
+) -> Option<&'static MSpan> {
+    make_span(class, home, |pages| super::alloc_run(pages, align_pages))
+}
+
+fn make_span(
+    class: SizeClass,
+    home: usize,
+    take_run: impl FnOnce(u32) -> Option<Run>,
+) -> Option<&'static MSpan> {
     let record = take_record()?;
     let pages = class.geometry().span_pages;
-    let Some(run) = run_cache::take(pages) else {
+    let Some(run) = take_run(pages) else {
         // SAFETY: not initialised by us, but all records are (zeroed memory is a valid one).
         put_record(unsafe { record.as_ref() });
         return None;
@@ -69,7 +87,6 @@ pub(crate) fn alloc_span(class: SizeClass, home: usize) -> Option<&'static MSpan
         span.set_masks(masks);
     }
     run.arena.set_span(run.first, pages, Some(span));
-    counters::span_made();
     Some(span)
 }
 
@@ -141,6 +158,12 @@ struct AlignedMasks(TinyMasks);
 pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     each(LockUse::of("span records", 0, None, RECORDS.usage()));
     each(LockUse::of("span records", 1, None, MASKS.usage()));
+}
+
+/// Whether the locks of this file come free in time, so that the calling thread does not hold one: see
+/// [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    RECORDS.comes_free(deadline_ns) && MASKS.comes_free(deadline_ns)
 }
 
 /// For `fork`: the locks of this file, in order.

@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 use crate::base::PAGE_BYTES;
 use crate::base::fatal::Crime;
 use crate::base::size_class::{Geometry, SLOTS_MAX, SizeClass};
-use crate::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 
 /// Words of a bitmap with one bit a slot.
 pub(crate) const WORDS: usize = SLOTS_MAX / 64;
@@ -55,7 +55,18 @@ impl Set {
     pub(crate) const CHECKED_OUT: Self = Self(BUCKETS as u8 + 2);
     /// Not in mcentral: every slot is free, or the span holds a large object.
     pub(crate) const NONE: Self = Self(BUCKETS as u8 + 3);
+
+    /// Whether its spans are in a list of their shard.
+    #[inline]
+    pub(crate) fn is_listed(self) -> bool {
+        self.0 <= Self::FULL.0
+    }
 }
+
+/// The large object was freed: its pages wait in a run cache.
+const FREE: u8 = 1;
+/// The heap profile has a sample here.
+const SAMPLED: u8 = 2;
 
 /// Live objects of each 16-byte block of a span of tiny blocks: one bit a byte, set where a live
 /// object starts.
@@ -78,9 +89,9 @@ pub(crate) struct MSpan {
     home: Cell<u8>,
     /// Whether the object has a mapping of its own. **Fixed after init.**
     huge: Cell<bool>,
-    /// Whether the large object was freed: its pages wait in a run cache. **Written by who owns the
-    /// pages; atomic**, as a caller's crime reads it.
-    free: AtomicBool,
+    /// [`FREE`] and [`SAMPLED`]. **Atomic**: of a large object, written by who owns the pages, and read by a
+    /// caller's crime; else under the home lock.
+    flags: AtomicU8,
     /// **Under the home lock.**
     shared: UnsafeCell<Shared>,
     /// Live objects of each block, for spans of tiny blocks. **Fixed after init.** The masks are
@@ -266,7 +277,7 @@ impl MSpan {
                 class: Cell::new(class),
                 home: Cell::new(home),
                 huge: Cell::new(false),
-                free: AtomicBool::new(false),
+                flags: AtomicU8::new(0),
                 shared: UnsafeCell::new(shared),
             });
         }
@@ -314,12 +325,31 @@ impl MSpan {
 
     /// Whether it was a large object, and is free.
     pub(crate) fn is_free(&self) -> bool {
-        self.free.load(Relaxed)
+        self.flags.load(Relaxed) & FREE != 0
     }
 
     /// Marks a large object as free, or as allocated again. Who owns its pages calls.
     pub(crate) fn set_free(&self, free: bool) {
-        self.free.store(free, Relaxed);
+        self.set_flag(FREE, free);
+    }
+
+    /// Whether the object is in the heap profile; of a span with slots, whether one of them may be.
+    #[inline]
+    pub(crate) fn is_sampled(&self) -> bool {
+        cfg!(feature = "profile") && self.flags.load(Relaxed) & SAMPLED != 0
+    }
+
+    /// Says whether [`Self::is_sampled`]. Who owns the large object calls, or has the home lock, or nobody
+    /// else knows the span.
+    pub(crate) fn set_sampled(&self, sampled: bool) {
+        self.set_flag(SAMPLED, sampled);
+    }
+
+    /// A load and a store: one writer at a time.
+    fn set_flag(&self, flag: u8, is_set: bool) {
+        let others = self.flags.load(Relaxed) & !flag;
+        self.flags
+            .store(others | if is_set { flag } else { 0 }, Relaxed);
     }
 
     /// Changes the place and length of a large object. Its owner calls.

@@ -82,6 +82,13 @@ impl PrivateSlots {
         taken
     }
 
+    /// Slots that are left.
+    #[cfg(test)]
+    pub(crate) fn free_slots(&self) -> usize {
+        let bits = |word: &AtomicU64| word.load(Relaxed).count_ones() as usize;
+        self.words.iter().map(bits).sum()
+    }
+
     /// Whether no slot is left.
     #[cfg(all(test, loom))]
     pub(crate) fn is_dry(&self) -> bool {

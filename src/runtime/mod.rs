@@ -35,12 +35,12 @@ use crate::base::size_class::SizeClass;
 use crate::mcache::{DETACHED, MCache, Magazines, budget};
 use crate::shards::shard_count;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::fork_owner;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
-use crate::{config, counters, mcentral, meta, mheap, scavenge, sys, tiny};
+use crate::{config, counters, mcentral, meta, mheap, profile, report, scavenge, sys, tiny};
 
 /// Mcaches that no thread has.
 struct FreeMCaches {
@@ -67,6 +67,17 @@ static REGISTRY: Mutex<FreeMCaches> = Mutex::new(FreeMCaches {
 
 /// Mcaches that threads have. **Any thread; atomic**, a counter.
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);
+
+/// When the first thread got an mcache, or zero. **Any thread; atomic.** Set once.
+static STARTED_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Nanoseconds since the allocator was first used.
+pub(crate) fn uptime_ns() -> u64 {
+    match STARTED_NS.load(Relaxed) {
+        0 => 0,
+        started => sys::now_ns().saturating_sub(started),
+    }
+}
 
 /// The key whose destructor detaches a thread; `None` inside if the process had no key left: threads do
 /// without mcaches then.
@@ -137,6 +148,7 @@ fn attach() -> Option<()> {
     sys::set_thread_slot(NonNull::from(own.face()).cast());
     config::init();
     let hook = EXIT_HOOK.call_once(|| {
+        STARTED_NS.store(sys::now_ns(), Relaxed);
         // The preloaded library does it in its constructor: this may be a call of the C library that
         // holds the lock of its list of handlers.
         #[cfg(not(feature = "preload"))]
@@ -270,6 +282,7 @@ pub(crate) fn empty_caches() {
     }
     idle::empty(Idle::Now, 0..usize::MAX);
     empty_free_mcaches();
+    profile::empty_stash();
     mcentral::drain_depots();
     mheap::run_cache::drain();
 }
@@ -289,18 +302,67 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
     each(LockUse::of("registry", 0, None, REGISTRY.usage()));
 }
 
+/// Whether the calling thread may use the allocator: it is not in a handler of a signal that came in the
+/// middle of a call of the allocator. All locks have to come free until that time, of a thread's clock.
+pub(crate) fn is_whole(deadline_ns: u64) -> bool {
+    let is_busy = idle::own().is_some_and(MCache::is_busy_now);
+    !is_busy
+        && REGISTRY.comes_free(deadline_ns)
+        && mcentral::locks_come_free(deadline_ns)
+        && mheap::spans::locks_come_free(deadline_ns)
+        && mheap::run_cache::locks_come_free(deadline_ns)
+        && mheap::locks_come_free(deadline_ns)
+        && profile::locks_come_free(deadline_ns)
+        && meta::locks_come_free(deadline_ns)
+}
+
 unsafe extern "C" fn before_fork() {
     // The C library takes the lock of its list of streams after this function, and who has that may
     // wait for a thread that waits for one of ours.
     sys::lock_streams();
     scavenge::lock_for_fork();
+    lock_floors();
+    fork_owner::set_here();
+}
+
+/// Takes all locks of the floors, outermost first.
+fn lock_floors() {
     REGISTRY.lock_for_fork();
     mcentral::lock_for_fork();
     mheap::spans::lock_for_fork();
     mheap::run_cache::lock_for_fork();
     mheap::lock_for_fork();
+    profile::lock_for_fork();
     meta::lock_for_fork();
-    fork_owner::set_here();
+}
+
+/// Gives back what [`lock_floors`] took.
+///
+/// # Safety
+/// As for [`Mutex::unlock_after_fork`].
+unsafe fn unlock_floors() {
+    // SAFETY: the caller's contract.
+    unsafe {
+        meta::unlock_after_fork();
+        profile::unlock_after_fork();
+        mheap::unlock_after_fork();
+        mheap::run_cache::unlock_after_fork();
+        mheap::spans::unlock_after_fork();
+        mcentral::unlock_after_fork();
+        REGISTRY.unlock_after_fork();
+    }
+}
+
+/// Calls `look` while the calling thread holds all locks that guard where memory is, as around a `fork`.
+/// `look` allocates nothing and takes no lock. The caller holds none, or all of them.
+pub(crate) fn while_all_locked(look: impl FnOnce()) {
+    if fork_owner::is_here() {
+        return look(); // In another library's handler of `fork`.
+    }
+    lock_floors();
+    look();
+    // SAFETY: taken above.
+    unsafe { unlock_floors() };
 }
 
 unsafe extern "C" fn after_fork_in_parent() {
@@ -312,12 +374,7 @@ fn give_locks_back() {
     fork_owner::clear();
     // SAFETY: `before_fork` took all these locks, in this thread or the one that it is the copy of.
     unsafe {
-        meta::unlock_after_fork();
-        mheap::unlock_after_fork();
-        mheap::run_cache::unlock_after_fork();
-        mheap::spans::unlock_after_fork();
-        mcentral::unlock_after_fork();
-        REGISTRY.unlock_after_fork();
+        unlock_floors();
         scavenge::unlock_after_fork();
     }
 }
@@ -333,5 +390,8 @@ unsafe extern "C" fn after_fork_in_child() {
     ATTACHED.store(usize::from(mcache.is_some()), Relaxed);
     give_locks_back();
     scavenge::after_fork_in_child();
+    report::after_fork_in_child();
+    #[cfg(feature = "preload")]
+    crate::record::has_forked();
     sys::reset_streams();
 }

@@ -1,10 +1,11 @@
 //! The background thread: does the scavenger's steps, also while the program does nothing.
 //!
-//! It starts when the heap has become large enough for it to matter ([`FROM_BYTES`]), in a call that
+//! It starts when the heap has become large enough for it to matter ([`FROM_BYTES`]), or at once if reports
+//! are to be made while the program runs ([`mod@crate::report`]), in a call that
 //! allocates: not in one that frees, because the C library frees under locks that starting a thread needs.
 //! While the program works it takes a step four times a second; when there is nothing to give back and
-//! nobody allocates, it sleeps until a slow call wakes it. It makes no call that allocates, and all
-//! signals are blocked in it. It is detached: the end of the process does not wait for it. If all other
+//! nobody allocates, it sleeps until a slow call wakes it, a report is due or a signal asks for one. Apart
+//! from a heap profile it makes nothing that allocates, and all signals are blocked in it. It is detached: the end of the process does not wait for it. If all other
 //! threads end without `exit`, it ends as well, and with it the process.
 //!
 //! The child of a `fork` has none at first ([`AFTER_FORK_NS`]): until it executes another program it may only
@@ -23,8 +24,11 @@ use core::ptr;
 
 use super::policy::Patience;
 use super::{PIECES_A_STEP, SCAVENGER};
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use crate::{backed, config, mcache, mheap, sys};
+use crate::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use crate::{backed, config, mcache, mheap, report, sys};
 
 const OFF: u32 = 0;
 const AWAKE: u32 = 1;
@@ -56,11 +60,12 @@ static MAY_START_NS: AtomicU64 = AtomicU64::new(0);
 pub(super) fn sees_to_it() -> bool {
     // Relaxed: the state publishes nothing but itself.
     match STATE.load(Relaxed) {
-        AWAKE => true,
-        ASLEEP => {
+        AWAKE => config::background(),
+        ASLEEP if config::background() => {
             wake();
             true
         }
+        // It may be there for reports alone.
         _ => false,
     }
 }
@@ -74,14 +79,12 @@ pub(super) fn patience() -> Patience {
     }
 }
 
-/// Starts the thread if it is wanted, and the heap is large enough for it.
+/// Starts the thread if it is wanted, and the heap is large enough for it or there are reports to make.
 #[inline]
 pub(super) fn start_if_useful() {
-    if backed::bytes() >= FROM_BYTES
-        && config::background()
-        && STATE.load(Relaxed) == OFF
-        && sys::coarse_ns() >= MAY_START_NS.load(Relaxed)
-    {
+    let is_useful =
+        || report::needs_thread() || (backed::bytes() >= FROM_BYTES && config::background());
+    if STATE.load(Relaxed) == OFF && is_useful() && sys::coarse_ns() >= MAY_START_NS.load(Relaxed) {
         let _ = start();
     }
 }
@@ -99,6 +102,14 @@ pub(crate) fn start() -> bool {
         STATE.store(FAILED, Relaxed);
     }
     started
+}
+
+/// Wakes the thread for a report that was asked for just now. Safe in the handler of a signal.
+pub(crate) fn wake_for_report() {
+    // SeqCst: either the thread sees what was asked before it sleeps, or this sees that it sleeps.
+    let _ = STATE.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst);
+    // It may wait for the next step as well.
+    sys::futex_wake(&STATE);
 }
 
 #[cold]
@@ -150,26 +161,32 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let mut last = Look::now();
     let mut unchanged = 0;
     while !sys::is_last_thread() {
-        if !config::background() {
+        let scavenges = config::background();
+        if !scavenges && !report::needs_thread() {
             break;
         }
-        while SCAVENGER
-            .lock()
-            .step(sys::coarse_ns(), Patience::Much, PIECES_A_STEP)
+        while scavenges
+            && SCAVENGER
+                .lock()
+                .step(sys::coarse_ns(), Patience::Much, PIECES_A_STEP)
         {
             // Who waits for the lock gets it: `fork`, `trim`, an allocation that was refused.
             sys::futex_wait_for(&STATE, AWAKE, PAUSE_NS);
         }
+        let until_report_ns = report::make_those_due();
         let look = Look::now();
         unchanged = if look == last { unchanged + 1 } else { 0 };
         last = look;
-        if unchanged < STEPS_TO_SLEEP {
-            sys::futex_wait_for(&STATE, AWAKE, STEP_NS);
+        if scavenges && unchanged < STEPS_TO_SLEEP {
+            sys::futex_wait_for(&STATE, AWAKE, STEP_NS.min(until_report_ns));
         } else if STATE
-            .compare_exchange(AWAKE, ASLEEP, Relaxed, Relaxed)
+            // SeqCst: see `wake_for_report`.
+            .compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst)
             .is_ok()
         {
-            sys::futex_wait_for(&STATE, ASLEEP, ASLEEP_NS);
+            if !report::is_asked() {
+                sys::futex_wait_for(&STATE, ASLEEP, ASLEEP_NS.min(until_report_ns));
+            }
             // Either it was woken, or it wakes by itself for a look.
             let woken = STATE.swap(AWAKE, Relaxed) == AWAKE;
             unchanged = if woken { 0 } else { STEPS_TO_SLEEP };

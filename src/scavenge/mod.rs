@@ -16,7 +16,7 @@ mod background;
 mod limit;
 mod policy;
 
-pub(crate) use background::{start, wake_if_last};
+pub(crate) use background::{start, wake_for_report, wake_if_last};
 
 use policy::{Patience, Policy, SHARE_DIVISOR};
 

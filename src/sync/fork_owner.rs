@@ -23,7 +23,7 @@ pub(crate) fn clear() {
 
 /// Whether the calling thread holds all locks.
 #[cold]
-pub(super) fn is_here() -> bool {
+pub(crate) fn is_here() -> bool {
     let owner = OWNER.load(Relaxed);
     owner != 0 && owner == sys::thread_id()
 }

@@ -4,7 +4,7 @@
 //! (`--cfg loom`), so that the protocols under test are the ones that ship.
 //!
 //! Lock order, outermost first. A thread holds at most one lock of a row, and takes locks only
-//! downwards; `fork` takes all of them in this order. `mcentral` may try a second shard, without waiting.
+//! downwards; `fork` and [`mod@crate::stats`] take all of them in this order. `mcentral` may try a second shard, without waiting.
 //!
 //! | lock | guards |
 //! |---|---|
@@ -14,6 +14,7 @@
 //! | `mheap::spans::RECORDS`, `MASKS` | free records of spans and of tiny blocks |
 //! | `mheap::run_cache` shards | free runs kept for reuse |
 //! | `mheap::HEAP` | free pages of all arenas |
+//! | `profile::TABLE` | the samples of the heap profile |
 //! | `meta::RECORDS` | memory for records |
 
 #[cfg(not(loom))]
@@ -21,6 +22,8 @@ pub(crate) mod fork_owner;
 mod mutex;
 #[cfg(feature = "lock-stats")]
 pub(crate) mod usage;
+#[cfg(not(loom))]
+pub(crate) mod waits;
 
 #[cfg(all(test, loom))]
 pub(crate) use mutex::model::sleeps;

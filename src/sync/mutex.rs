@@ -108,6 +108,8 @@ impl<T> Mutex<T> {
             guard.release = false;
             return guard;
         }
+        #[cfg(not(loom))]
+        super::waits::count_wait();
         #[cfg(feature = "lock-stats")]
         let waiting = crate::sys::ticks();
         self.wait();
@@ -135,6 +137,22 @@ impl<T> Mutex<T> {
         while self.state.swap(HELD_WITH_SLEEPERS, Acquire) != FREE {
             self.sleep();
         }
+    }
+
+    /// Whether the lock comes free before the clock [`sys::now_ns`](crate::sys::now_ns) says so much. If it
+    /// does, the calling thread does not hold it, as a thread might that a signal has interrupted.
+    #[cfg(not(loom))]
+    pub(crate) fn comes_free(&self, deadline_ns: u64) -> bool {
+        while self.try_lock().is_none() {
+            if super::fork_owner::is_here() {
+                return true;
+            }
+            if crate::sys::now_ns() >= deadline_ns {
+                return false;
+            }
+            crate::sys::yield_now();
+        }
+        true
     }
 
     /// Takes the lock and forgets the guard: for `fork`, which can't keep guards across it.
@@ -182,6 +200,8 @@ impl<T> Mutex<T> {
 
     /// Sleeps while the lock is held with sleepers. May return early.
     fn sleep(&self) {
+        #[cfg(not(loom))]
+        super::waits::count_sleep();
         #[cfg(not(loom))]
         crate::sys::futex_wait(&self.state, HELD_WITH_SLEEPERS);
         #[cfg(loom)]

@@ -23,7 +23,6 @@ pub(crate) fn has_environment() -> bool {
 }
 
 /// The value of a variable, if the environment has it.
-#[cfg(any(feature = "preload", test))]
 pub(crate) fn environment(name: &str) -> Option<&'static [u8]> {
     variables().find_map(|(there, value)| (there == name.as_bytes()).then_some(value))
 }

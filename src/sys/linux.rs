@@ -25,11 +25,16 @@ impl Drop for KeepErrno {
     }
 }
 
+/// This thread's error number.
+pub(super) fn error() -> c_int {
+    // SAFETY: as in `KeepErrno::new`.
+    unsafe { *libc::__errno_location() }
+}
+
 /// This thread's error number, for the faces that report by it.
 #[cfg(feature = "preload")]
 pub(crate) fn errno() -> c_int {
-    // SAFETY: as in `KeepErrno::new`.
-    unsafe { *libc::__errno_location() }
+    error()
 }
 
 /// Sets this thread's error number.

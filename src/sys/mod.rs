@@ -34,6 +34,14 @@ mod slot;
 pub(crate) use slot::{SlotOfThread, set_thread_slot, thread_slot};
 
 #[cfg(all(target_os = "linux", not(loom)))]
+mod file;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use file::*;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod signal;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use signal::*;
+#[cfg(all(target_os = "linux", not(loom)))]
 mod fork;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use fork::*;
@@ -45,6 +53,8 @@ pub(crate) use thread::*;
 mod weak;
 
 #[cfg(not(loom))]
+pub(crate) mod caller;
+#[cfg(not(loom))]
 mod environment;
 #[cfg(not(loom))]
 pub(crate) use environment::*;
@@ -52,6 +62,10 @@ pub(crate) use environment::*;
 mod cgroup;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use cgroup::memory_allowed_bytes;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod usage;
+#[cfg(all(target_os = "linux", not(loom)))]
+pub(crate) use usage::{page_faults, resident_bytes};
 
 #[cfg(feature = "preload")]
 pub(crate) mod cxx;

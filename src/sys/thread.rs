@@ -10,9 +10,10 @@ use core::sync::atomic::AtomicU32;
 use super::cgroup::read;
 use super::linux::KeepErrno;
 
-/// Bytes of the thread's stack. It needs a page or two; but if it is the last thread of the process, the
-/// C library runs the functions of `atexit` there.
-const STACK_BYTES: usize = 256 << 10;
+/// Bytes of the thread's stack, of which what is touched takes memory. It needs a page or two, or what writing
+/// a profile takes; and if it is the last thread of the process, the C library runs the functions of `atexit`
+/// there.
+const STACK_BYTES: usize = 1 << 20;
 
 /// What the thread is called, with the zero at its end; at most 16 bytes.
 const NAME: &core::ffi::CStr = c"spanmalloc";
@@ -88,6 +89,73 @@ pub(crate) fn futex_wait_for(word: &AtomicU32, expected: u32, ns: u64) {
             &raw const timeout,
         )
     };
+}
+
+/// The name of the calling thread, and zeros.
+#[cfg(feature = "profile")]
+pub(crate) fn thread_name() -> [u8; 16] {
+    let _errno = KeepErrno::new();
+    let mut name = [0; 16];
+    // SAFETY: the kernel writes at most 16 bytes.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name
+}
+
+/// Whether the 8 bytes at an address can be read. A system call that reads a set of signals from there, and
+/// refuses to do anything with it, says so.
+#[cfg(feature = "profile")]
+pub(crate) fn is_readable(address: usize) -> bool {
+    let _errno = KeepErrno::new();
+    const NO_SUCH_CHANGE: c_int = -1;
+    // SAFETY: the kernel checks the address; nothing is changed.
+    unsafe {
+        let nowhere = ptr::null_mut::<u8>();
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            NO_SUCH_CHANGE,
+            address,
+            nowhere,
+            8,
+        );
+        *libc::__errno_location() == libc::EINVAL
+    }
+}
+
+/// Copies memory of this process that other threads may be writing. False if the kernel does not permit it.
+#[cfg(feature = "profile")]
+pub(crate) fn copy_own_memory(from: usize, to: &mut [usize]) -> bool {
+    let _errno = KeepErrno::new();
+    let bytes = size_of_val(to);
+    let local = libc::iovec {
+        iov_base: to.as_mut_ptr().cast(),
+        iov_len: bytes,
+    };
+    let remote = libc::iovec {
+        iov_base: ptr::with_exposed_provenance_mut(from),
+        iov_len: bytes,
+    };
+    // SAFETY: `to` is valid for writes of its length; the kernel checks the other address.
+    let copied = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+    usize::try_from(copied) == Ok(bytes)
+}
+
+/// Nanoseconds since the Unix epoch.
+#[cfg(feature = "profile")]
+pub(crate) fn wall_clock_ns() -> i64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for writes.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut time) };
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// Lets other threads run.
+pub(crate) fn yield_now() {
+    let _errno = KeepErrno::new();
+    // SAFETY: no precondition.
+    unsafe { libc::sched_yield() };
 }
 
 /// The kernel's number of the calling thread.

@@ -268,6 +268,8 @@ fn this_crates_library_tells_its_figures() {
     assert!(figure("allocations") > 10, "{record}");
     assert!(figure("allocated_bytes") > 1000, "{record}");
     assert!(figure("peak_live_bytes") > 1000, "{record}");
+    let figures = serde_json::from_str(include_str!("../stats.schema.json")).unwrap();
+    assert_eq!(schema::fault(&record["allocator"], &figures, "$"), None);
     let text = stderr(&output);
     for name in [
         "allocations",
@@ -277,6 +279,8 @@ fn this_crates_library_tells_its_figures() {
         "objects from current spans",
         "objects to the depot",
         "spans made",
+        "free, in magazines",
+        "free, in partial spans",
         "free, given back",
     ] {
         assert!(text.contains(&format!("\n{name} ")), "{name} in {text}");

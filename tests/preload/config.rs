@@ -4,7 +4,7 @@ use super::workshop::{Heap, Program, Run, Workshop, library};
 
 /// Options, with a value that they have and a word of what is told about one that they have not. A path
 /// may be anything.
-const OPTIONS: [(&str, &str, &str); 10] = [
+const OPTIONS: [(&str, &str, &str); 12] = [
     ("SPANMALLOC_BACKGROUND", "0", "0 or 1"),
     (
         "SPANMALLOC_RELEASE",
@@ -17,9 +17,17 @@ const OPTIONS: [(&str, &str, &str); 10] = [
     ("SPANMALLOC_THP", "never", "auto or always or never"),
     ("SPANMALLOC_FOREIGN", "abort", "report or abort"),
     ("SPANMALLOC_COUNT", "1", "0 or 1"),
-    ("SPANMALLOC_STATS", "none", "none or exit"),
+    ("SPANMALLOC_STATS", "none", TRIGGERS),
+    ("SPANMALLOC_PROFILE", "none", TRIGGERS),
+    ("SPANMALLOC_PROFILE_RATE", "1MiB", "<size>"),
     ("SPANMALLOC_HELP", "0", "0 or 1"),
 ];
+
+/// When reports may be made.
+const TRIGGERS: &str = "none or exit or SIGUSR1 or SIGUSR2 or every=<n>s";
+
+/// Options that are paths.
+const PATHS: usize = 4;
 
 /// An innocent program.
 fn program() -> Program {
@@ -151,7 +159,11 @@ fn help_prints_the_table_once_and_the_program_goes_on() {
         ],
     );
     assert_eq!(help.stdout, plain.stdout);
-    assert_eq!(help.stderr.lines().count(), 1 + OPTIONS.len() + 1, "{help}");
+    assert_eq!(
+        help.stderr.lines().count(),
+        1 + OPTIONS.len() + PATHS,
+        "{help}"
+    );
     assert!(
         help.stderr
             .lines()

@@ -5,6 +5,9 @@
 enum { COUNT = 100000, BYTES = 1000 };
 static char *objects[COUNT];
 
+/* Whether this is not the system's heap. */
+static int ours;
+
 static void allocate_100_mb(void) {
     for (int i = 0; i < COUNT; i++) {
         objects[i] = opaque(malloc(BYTES));
@@ -36,6 +39,16 @@ static void mallinfo_counts_what_is_live(void) {
     /* Free memory and memory in use are counted apart. */
     struct mallinfo2 info = mallinfo2();
     CHECK(info.fordblks < ((size_t)1 << 40) && info.uordblks < ((size_t)1 << 40));
+    if (ours) {
+        CHECK(info.uordblks + info.fordblks == info.arena);
+        CHECK(info.keepcost <= info.fordblks && info.fsmblks <= info.fordblks);
+    }
+    char *huge = opaque(malloc((size_t)100 << 20));
+    struct mallinfo2 with = mallinfo2();
+    CHECK(with.hblkhd >= info.hblkhd + ((size_t)100 << 20) && with.hblks == info.hblks + 1);
+    CHECK(with.uordblks < info.uordblks + (1 << 20));
+    free(huge);
+    CHECK(mallinfo2().hblkhd == info.hblkhd);
 }
 
 static void trim_gives_memory_back(void) {
@@ -117,8 +130,19 @@ static void mallopt_does_no_harm(void) {
     use_all_kinds(1);
 }
 
-/* With `stats`: only what malloc_stats writes to standard error. */
+/* With `stats`: only what malloc_stats writes to standard error. With `xml`: what malloc_info writes. */
 int main(int argc, char **argv) {
+    ours = argc > 1 && strcmp(argv[1], "ours") == 0;
+    if (argc > 1 && strcmp(argv[1], "xml") == 0) {
+        allocate_100_mb();
+        for (int i = 0; i < COUNT; i += 2) {
+            free(objects[i]);
+        }
+        char *huge = opaque(malloc((size_t)100 << 20));
+        int done = malloc_info(0, stdout);
+        free(huge);
+        return done;
+    }
     if (argc > 1 && strcmp(argv[1], "stats") == 0) {
         use_all_kinds(1);
         malloc_stats();

@@ -38,6 +38,8 @@
 //!
 //! # For those who write a recorder
 //!
+//! `spanmalloc run --record FILE -- PROGRAM` is one. Another one has to know:
+//!
 //! * An id names one object at a time. It is used again when that was freed, so that the table of
 //!   objects stays as small as what lives at a time: take an id that is free, else one above the highest.
 //! * Keep the free ids per thread, in a stack, and give an id back to the thread that took it. A replay
@@ -53,12 +55,12 @@
 //!
 //! A trace has sizes and an order, no addresses and no data.
 
-mod live;
+/// With the writer, which the tool `spanmalloc` has.
+#[path = "../../../src/bin/spanmalloc/record/format/mod.rs"]
+mod format;
 pub mod table;
 #[cfg(test)]
 mod tests;
-mod varint;
-mod writer;
 
 use std::fs::File;
 use std::io::Read;
@@ -67,22 +69,12 @@ use std::path::Path;
 use flate2::bufread::GzDecoder;
 use memmap2::{Mmap, MmapMut};
 
-use live::Live;
+pub use format::{
+    Action, Event, Header, MAGIC, MAX_ALIGN_LOG2, MAX_SIZE, MAX_THREADS, VERSION, Writer,
+};
+use format::{HEADER_BYTES, Live, Varints, unzigzag};
 use table::Table;
-use varint::Varints;
-pub use writer::Writer;
 
-/// A trace's first bytes. No text begins so, and an end of line that was converted shows.
-pub const MAGIC: [u8; 8] = *b"\x93trace\r\n";
-pub const VERSION: u32 = 1;
-/// Most threads of a trace. A replay starts as many.
-pub const MAX_THREADS: u32 = 1024;
-/// The largest size of an object in bytes: a replay's step has four bytes for it.
-pub const MAX_SIZE: u32 = u32::MAX;
-/// The largest alignment, 16 MiB: above what programs ask for, and harmless when a trace is wrong.
-pub const MAX_ALIGN_LOG2: u8 = 24;
-
-const HEADER_BYTES: usize = 48;
 /// An event takes two bytes or more, and an alloc, which each id has, four.
 const EVENT_BYTES_MIN: u64 = 2;
 const ALLOC_BYTES_MIN: u64 = 4;
@@ -91,54 +83,7 @@ const UNPACKED_BYTES_MAX: u64 = 1 << 30;
 /// What deflate can make of a byte: 258 bytes take two bits.
 const DEFLATE_RATIO_MAX: u64 = 1032;
 
-/// What a thread did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    pub thread: u32,
-    /// The id of the object.
-    pub object: u32,
-    pub action: Action,
-}
-
-/// What was done to an object. Sizes are in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    Alloc {
-        size: u32,
-        align_log2: u8,
-        zeroed: bool,
-    },
-    Realloc {
-        size: u32,
-    },
-    Free,
-}
-
-/// What a trace says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub threads: u32,
-    pub objects: u32,
-    pub events: u64,
-    /// The largest sum of the sizes of the objects that live at a time.
-    pub peak_live_bytes: u64,
-    /// The length of the events.
-    pub events_bytes: u64,
-}
-
 impl Header {
-    fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.threads.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.objects.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.events.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.peak_live_bytes.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.events_bytes.to_le_bytes());
-        bytes
-    }
-
     /// The header, if its numbers are possible for events of that length: what is allocated for them
     /// is then bounded by the file.
     fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Result<Self, String> {
@@ -309,7 +254,7 @@ impl Event {
     fn read(varints: &mut Varints, object: &mut u32) -> Result<Self, String> {
         let head = varints.take()?;
         let thread = u32::try_from(head >> 2).map_err(|_| "its thread is out of range")?;
-        let difference = varint::unzigzag(varints.take()?);
+        let difference = unzigzag(varints.take()?);
         *object = i64::from(*object)
             .checked_add(difference)
             .and_then(|id| u32::try_from(id).ok())

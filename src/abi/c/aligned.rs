@@ -2,8 +2,9 @@
 
 use core::ffi::{c_int, c_void};
 
-use super::{ALIGN, SIZE_MAX, allocate, out_of_memory};
+use super::{ALIGN, SIZE_MAX, allocate, allocate_from, out_of_memory};
 use crate::sys;
+use crate::sys::caller::{Caller, entry};
 
 /// `posix_memalign` (POSIX): the result is the error, errno and on an error also `*target` are as before.
 #[unsafe(no_mangle)]
@@ -12,11 +13,32 @@ pub(super) unsafe extern "C-unwind" fn posix_memalign(
     align: usize,
     size: usize,
 ) -> c_int {
+    // SAFETY: the caller's contract.
+    unsafe { posix_memalign_entry(target, align, size) }
+}
+
+entry! {
+    /// As [`posix_memalign`].
+    fn posix_memalign_entry(target: *mut *mut c_void, align: usize, size: usize) -> c_int =
+        posix_memalign_from
+}
+
+unsafe extern "C-unwind" fn posix_memalign_from(
+    target: *mut *mut c_void,
+    align: usize,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) -> c_int {
     if !align.is_power_of_two() || align < size_of::<*mut c_void>() {
         return libc::EINVAL;
     }
     let errno = sys::errno();
-    let object = allocate_aligned(size, align);
+    let align = align.max(ALIGN);
+    let object = match align > SIZE_MAX / 2 {
+        true => out_of_memory(),
+        false => allocate_from(size, align, Caller::new(frame, return_address)),
+    };
     if object.is_null() {
         sys::set_errno(errno);
         return libc::ENOMEM;

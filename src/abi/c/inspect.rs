@@ -8,18 +8,19 @@ use crate::{scavenge, sys};
 
 /// `struct mallinfo2` of glibc.
 #[repr(C)]
-#[derive(Default)]
 struct MallInfo2 {
-    /// Bytes of arenas that are in use or could be at once.
+    /// Bytes of arenas that the system has given and not got back.
     arena: usize,
-    /// Free pieces: not counted.
+    /// Free slots of spans.
     ordblks: usize,
+    /// Free objects in magazines and depots.
     smblks: usize,
     /// Objects with mappings of their own.
     hblks: usize,
     /// Bytes of them.
     hblkhd: usize,
     usmblks: usize,
+    /// Bytes of free objects in magazines and depots.
     fsmblks: usize,
     /// Bytes in arenas that the program has.
     uordblks: usize,
@@ -31,16 +32,20 @@ struct MallInfo2 {
 
 impl MallInfo2 {
     fn new(stats: &Stats) -> Self {
-        let uordblks = stats.live_bytes - stats.huge_live_bytes;
-        let arena = stats.committed_bytes - stats.released_bytes;
+        let free = stats.free_objects();
+        let uordblks = stats.small_live_bytes + stats.large_live_bytes;
+        let arena = stats.system_bytes();
         Self {
             arena,
+            ordblks: free.slots,
+            smblks: free.cached,
             hblks: stats.huge_live_objects,
             hblkhd: stats.huge_live_bytes,
+            usmblks: 0,
+            fsmblks: free.cached_bytes,
             uordblks,
             fordblks: arena.saturating_sub(uordblks),
             keepcost: stats.dirty_bytes + stats.cached_bytes,
-            ..Self::default()
         }
     }
 }
@@ -87,7 +92,7 @@ extern "C-unwind" fn malloc_stats() {
     let _ = write!(sys::Output::stderr(), "{stats}");
 }
 
-/// `malloc_info` (glibc): the statistics in XML to a stream of C. `options` must be zero.
+/// `malloc_info` (glibc): the statistics in glibc's XML to a stream of C. `options` must be zero.
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn malloc_info(options: c_int, stream: *mut c_void) -> c_int {
     if options != 0 {
@@ -97,18 +102,10 @@ unsafe extern "C-unwind" fn malloc_info(options: c_int, stream: *mut c_void) -> 
     let stats = stats();
     // SAFETY: the caller's stream is open for writing.
     let mut stream = unsafe { sys::Stream::new(stream) };
-    match write_xml(&stats, &mut stream) {
+    match write!(stream, "{}", stats.malloc_info()) {
         Ok(()) => 0,
         Err(fmt::Error) => -1,
     }
-}
-
-fn write_xml(stats: &Stats, out: &mut impl Write) -> fmt::Result {
-    out.write_str("<malloc version=\"spanmalloc-1\">\n")?;
-    for (name, number) in stats.fields() {
-        writeln!(out, "<{name}>{number}</{name}>")?;
-    }
-    out.write_str("</malloc>\n")
 }
 
 /// `mallopt` (SVID): zero, as none of glibc's parameters has a meaning here.

@@ -42,7 +42,10 @@ use core::ptr;
 use crate::arena::{Place, class_at, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct};
+use crate::mcache::is_rare;
 use crate::mspan::MSpan;
+use crate::record::{self, raw::Kind};
+use crate::sys::caller::{Caller, entry};
 use crate::{large, malloc, runtime, sys};
 
 /// The alignment of every object, `alignof(max_align_t)` of the platforms.
@@ -81,28 +84,68 @@ unsafe extern "C-unwind" fn realloc(object: *mut c_void, size: usize) -> *mut c_
 #[inline(always)] // The fast path of `malloc`.
 fn allocate(size: usize, align: usize) -> *mut c_void {
     let Some(class) = class_for_direct(size, align) else {
-        return allocate_rest(size, align);
+        // SAFETY: no precondition.
+        return unsafe { allocate_rest(size, align) };
     };
-    let object = runtime::magazines().get(class).pop();
-    if object.is_null() {
-        return allocate_slow(class);
+    let magazines = runtime::magazines();
+    let object = magazines.get(class).pop();
+    if is_rare(object) {
+        // SAFETY: no precondition.
+        return unsafe { allocate_slow(class, size, align) };
+    }
+    if magazines.counts_down(size) {
+        // SAFETY: the object was popped just now.
+        return unsafe { malloc::sampled(object, class, size) }.cast();
     }
     object.cast()
 }
 
-/// [`allocate`] for no bytes and beyond 2 KiB.
-#[inline(never)]
-fn allocate_rest(size: usize, align: usize) -> *mut c_void {
+entry! {
+    /// [`allocate`] for no bytes and beyond 2 KiB. No precondition.
+    fn allocate_rest(size: usize, align: usize) -> *mut c_void = allocate_rest_from
+}
+
+unsafe extern "C-unwind" fn allocate_rest_from(
+    size: usize,
+    align: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    allocate_from(size, align, Caller::new(frame, return_address))
+}
+
+entry! {
+    /// [`allocate`] when the magazine has nothing to hand out at once. No precondition.
+    #[cold]
+    fn allocate_slow(class: SizeClass, size: usize, align: usize) -> *mut c_void = allocate_slow_from
+}
+
+unsafe extern "C-unwind" fn allocate_slow_from(
+    class: SizeClass,
+    size: usize,
+    align: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    let caller = Caller::new(frame, return_address);
+    allocated(malloc::alloc_small(class, size, caller), size, align)
+}
+
+/// [`allocate`] for `caller`, not fast.
+fn allocate_from(size: usize, align: usize, caller: Caller) -> *mut c_void {
     if size > SIZE_MAX - (align - 1) {
         return out_of_memory();
     }
-    or_out_of_memory(malloc::alloc(size, align))
+    allocated(malloc::alloc_from(size, align, caller), size, align)
 }
 
-#[cold]
-#[inline(never)]
-fn allocate_slow(class: SizeClass) -> *mut c_void {
-    or_out_of_memory(malloc::alloc_slow(class))
+/// The end of an allocation of the slow kind: null is no memory, and calls that are recorded take no other way.
+fn allocated(object: *mut u8, size: usize, align: usize) -> *mut c_void {
+    let object = or_out_of_memory(object);
+    if record::is_on() && !object.is_null() {
+        record::note(Kind::Alloc, object.cast(), size, align);
+    }
+    object
 }
 
 /// Null, and errno says why.
@@ -122,19 +165,51 @@ fn or_out_of_memory(object: *mut u8) -> *mut c_void {
 /// Allocates `count` times `size` zero bytes.
 #[inline]
 fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
-    let bytes = match count.checked_mul(size) {
-        Some(bytes) if bytes <= SIZE_MAX - ALIGN => bytes,
-        _ => return out_of_memory(),
-    };
-    if class_for(bytes, ALIGN) == SizeClass::NONE {
-        return or_out_of_memory(malloc::alloc_large(bytes, ALIGN, true));
+    let bytes = count.wrapping_mul(size);
+    let has_class = count.checked_mul(size).is_some();
+    if let Some(class) = class_for_direct(bytes, ALIGN).filter(|_| has_class) {
+        let magazines = runtime::magazines();
+        // A sample is left to the other call: after a memset there is no jump to anything.
+        if !magazines.would_be_due(bytes) {
+            let object = magazines.get(class).pop();
+            if !is_rare(object) {
+                magazines.counts_down(bytes);
+                // SAFETY: the object is ours and has at least that many bytes.
+                unsafe { object.write_bytes(0, bytes) };
+                return object.cast();
+            }
+        }
     }
-    let object = allocate(bytes, ALIGN);
-    if !object.is_null() {
-        // SAFETY: the object is ours and has at least that many bytes.
-        unsafe { object.cast::<u8>().write_bytes(0, bytes) };
+    // SAFETY: no precondition.
+    unsafe { allocate_zeroed_rest(count, size) }
+}
+
+entry! {
+    /// [`allocate_zeroed`] where it is not fast. No precondition.
+    fn allocate_zeroed_rest(count: usize, size: usize) -> *mut c_void = allocate_zeroed_rest_from
+}
+
+unsafe extern "C-unwind" fn allocate_zeroed_rest_from(
+    count: usize,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    let caller = Caller::new(frame, return_address);
+    match count.checked_mul(size) {
+        Some(bytes) if bytes <= SIZE_MAX - ALIGN => {
+            let is_recorded = record::is_on();
+            if is_recorded {
+                record::note(Kind::Begin, ptr::null_mut(), 0, ALIGN);
+            }
+            let object = or_out_of_memory(malloc::alloc_zeroed_from(bytes, ALIGN, caller));
+            if is_recorded {
+                record::note(Kind::EndZeroed, object, bytes, ALIGN);
+            }
+            object
+        }
+        _ => out_of_memory(),
     }
-    object
 }
 
 /// Frees an object; null is none.
@@ -157,6 +232,9 @@ unsafe fn release(object: *mut c_void) {
 fn release_slow(object: *mut u8) {
     if object.is_null() {
         return;
+    }
+    if record::is_on() {
+        record::note(Kind::Free, object.cast(), 0, 1);
     }
     match live_span(object) {
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
@@ -183,6 +261,36 @@ fn live_span(object: *mut u8) -> Option<&'static MSpan> {
 /// As for [`release`]; if the result is not null, the object is the result.
 #[inline]
 unsafe fn reallocate(object: *mut c_void, size: usize) -> *mut c_void {
+    if record::is_on() {
+        // SAFETY: the caller's contract, here and below.
+        return unsafe { reallocate_recorded(object, size) };
+    }
+    // SAFETY: as above.
+    unsafe { reallocate_unrecorded(object, size) }
+}
+
+/// # Safety
+/// As for [`reallocate`].
+#[cold]
+#[inline(never)]
+unsafe fn reallocate_recorded(object: *mut c_void, size: usize) -> *mut c_void {
+    // An allocation or a free, and nothing else, records itself.
+    let is_resized = !object.is_null() && size != 0;
+    if is_resized {
+        record::note(Kind::Begin, object, 0, ALIGN);
+    }
+    // SAFETY: the caller's contract.
+    let resized = unsafe { reallocate_unrecorded(object, size) };
+    if is_resized {
+        record::note(Kind::EndResized, resized, size, ALIGN);
+    }
+    resized
+}
+
+/// # Safety
+/// As for [`reallocate`].
+#[inline]
+unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void {
     match class_at(object.addr()) {
         Some(class) if class != SizeClass::NONE && size != 0 => {
             let usable = class.object_bytes();
@@ -197,12 +305,21 @@ unsafe fn reallocate(object: *mut c_void, size: usize) -> *mut c_void {
     }
 }
 
-/// # Safety
-/// As for [`reallocate`].
-#[inline(never)]
-unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
+entry! {
+    /// # Safety
+    /// As for [`reallocate`].
+    fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void = reallocate_rest_from
+}
+
+unsafe extern "C-unwind" fn reallocate_rest_from(
+    object: *mut c_void,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    let caller = Caller::new(frame, return_address);
     if object.is_null() {
-        return allocate(size, ALIGN);
+        return allocate_from(size, ALIGN, caller);
     }
     if size == 0 {
         // SAFETY: the caller's contract.
@@ -219,14 +336,14 @@ unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
     let usable = span.bytes();
     if class_for(size, ALIGN) != SizeClass::NONE {
         // SAFETY: the caller's contract.
-        return unsafe { move_to_new(object, usable, size) };
+        return unsafe { move_to_new_for(object, usable, size, caller) };
     }
     if size <= usable {
         let resized = large::resize(object.cast(), size, ALIGN);
         // Else a mapping that can't be cut.
         return resized.map_or(object, |resized| resized.as_ptr().cast());
     }
-    let new = match malloc::grow_large(object.cast(), size, ALIGN) {
+    let new = match malloc::grow_large(object.cast(), size, ALIGN, caller) {
         Ok(resized) => return resized.as_ptr().cast(),
         Err(new) => or_out_of_memory(new),
     };
@@ -234,21 +351,41 @@ unsafe fn reallocate_rest(object: *mut c_void, size: usize) -> *mut c_void {
     unsafe { move_to(object, usable, new, size) }
 }
 
-/// Moves an object of `usable` bytes to a new one of `size` bytes. If there is no memory, null, and the
-/// object is as before; one that shrinks stays.
+entry! {
+    /// Moves an object of `usable` bytes to a new one of `size` bytes. If there is no memory, null, and
+    /// the object is as before; one that shrinks stays.
+    ///
+    /// # Safety
+    /// As for [`reallocate`].
+    fn move_to_new(object: *mut c_void, usable: usize, size: usize) -> *mut c_void = move_to_new_from
+}
+
+unsafe extern "C-unwind" fn move_to_new_from(
+    object: *mut c_void,
+    usable: usize,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    // SAFETY: the caller's contract.
+    unsafe { move_to_new_for(object, usable, size, Caller::new(frame, return_address)) }
+}
+
+/// [`move_to_new`] for `caller`.
 ///
 /// # Safety
 /// As for [`reallocate`].
-#[inline(never)]
-unsafe fn move_to_new(object: *mut c_void, usable: usize, size: usize) -> *mut c_void {
-    if size > usable {
-        // SAFETY: the caller's contract, here and below.
-        return unsafe { move_to(object, usable, allocate(size, ALIGN), size) };
-    }
+unsafe fn move_to_new_for(
+    object: *mut c_void,
+    usable: usize,
+    size: usize,
+    caller: Caller,
+) -> *mut c_void {
     let errno = sys::errno();
-    // SAFETY: as above.
-    let moved = unsafe { move_to(object, usable, allocate(size, ALIGN), size) };
-    if moved.is_null() {
+    let new = allocate_from(size, ALIGN, caller);
+    // SAFETY: the caller's contract.
+    let moved = unsafe { move_to(object, usable, new, size) };
+    if moved.is_null() && size <= usable {
         sys::set_errno(errno);
         return object;
     }

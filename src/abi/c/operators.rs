@@ -12,27 +12,45 @@
 
 use core::ffi::c_void;
 
-use super::{ALIGN, allocate, release};
+use super::{ALIGN, allocate_from, release};
 use crate::base::size_class::class_for_direct;
-use crate::{runtime, sys};
+use crate::mcache::is_rare;
+use crate::sys::caller::{Caller, entry};
+use crate::{malloc, runtime, sys};
 
 /// `operator new` at a multiple of `align`, a power of two of at least [`ALIGN`].
 #[inline(always)] // The fast path.
 fn new(size: usize, align: usize) -> *mut c_void {
     if let Some(class) = class_for_direct(size, align) {
-        let object = runtime::magazines().get(class).pop();
-        if !object.is_null() {
+        let magazines = runtime::magazines();
+        let object = magazines.get(class).pop();
+        if !is_rare(object) {
+            if magazines.counts_down(size) {
+                // SAFETY: the object was popped just now.
+                return unsafe { malloc::sampled(object, class, size) }.cast();
+            }
             return object.cast();
         }
     }
-    new_slow(size, align)
+    // SAFETY: no precondition.
+    unsafe { new_slow(size, align) }
 }
 
-#[cold]
-#[inline(never)]
-extern "C-unwind" fn new_slow(size: usize, align: usize) -> *mut c_void {
+entry! {
+    /// [`new`] where it is not fast. No precondition.
+    #[cold]
+    fn new_slow(size: usize, align: usize) -> *mut c_void = new_slow_from
+}
+
+unsafe extern "C-unwind" fn new_slow_from(
+    size: usize,
+    align: usize,
+    frame: usize,
+    return_address: usize,
+) -> *mut c_void {
+    let caller = Caller::new(frame, return_address);
     loop {
-        let object = allocate(size, align);
+        let object = allocate_from(size, align, caller);
         if !object.is_null() {
             return object;
         }

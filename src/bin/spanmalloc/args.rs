@@ -8,21 +8,40 @@ use clap::{Args, Parser, Subcommand};
 const EXAMPLES: &str = "\
 Examples:
   spanmalloc run -- ls -l
+  spanmalloc top -- ./server
   spanmalloc compare -n 9 -- ./program input.txt
   env $(spanmalloc env) ./program
+  spanmalloc report heap.pb.gz
 
 The exit code is the program's own; 125 if spanmalloc itself fails, 126 if the
 program cannot be executed, 127 if it is not found.";
 
 const RUN_EXAMPLES: &str = "\
 The report is on standard error. The figures of the allocator are those of the
-program's own process, not of processes that it starts. Counting costs a few
-nanoseconds a call; with --quiet and without --json nothing is counted.
+program's own process, not of processes that it starts, and so are statistics
+and profile; with a `%p` in the name of their file each process writes its own.
+Counting costs a few nanoseconds a call; with --quiet and without --json nothing
+is counted.
 
 Examples:
   spanmalloc run -- ls -l
   spanmalloc run --quiet ./server --port 8080
-  spanmalloc run --json figures.json -- python3 script.py < input.txt";
+  spanmalloc run --json figures.json -- python3 script.py < input.txt
+  spanmalloc run --profile heap.pb.gz -- ./program
+  spanmalloc run --record program.trace.gz -- ./program";
+
+const TOP_EXAMPLES: &str = "\
+The view is on standard error: RSS, live bytes, where the memory is, rates and
+size classes of the program's own process, four times a second. Keys: q ends the
+view, and the program goes on; s sorts the classes by something else; p pauses;
+Ctrl-C goes to the program. What the program prints to the terminal meanwhile is
+kept in a temporary file and shown when the view ends. The program has no input
+from the terminal. Without a terminal there is a line a second.
+
+Examples:
+  spanmalloc top -- ./server --port 8080
+  spanmalloc top --output server.log -- ./server --port 8080
+  spanmalloc top -- ./program 2> lines.txt";
 
 const COMPARE_EXAMPLES: &str = "\
 The allocators take turns, after one run of each that is not measured. All runs
@@ -41,6 +60,35 @@ Examples:
   env $(spanmalloc env) ./program
   spanmalloc env --systemd >> program.service.d/malloc.conf";
 
+const SYMBOLIZE_EXAMPLES: &str = "\
+The executable and the libraries must still be where they were, with the same
+build id; debug files of distributions and those that .gnu_debuglink names are
+used. What cannot be found stays an address, and is said on standard error.
+Profiles with names can be read anywhere, without the program.
+
+Examples:
+  spanmalloc symbolize heap.pb.gz
+  spanmalloc symbolize heap.pb.gz -o named.pb.gz";
+
+const REPORT_EXAMPLES: &str = "\
+Sample types: alloc_objects and alloc_space (since the start), inuse_objects and
+inuse_space (at the moment of the profile), peak_objects and peak_space (when
+the most bytes were in use). Any profile in pprof's format can be read.
+
+A function's flat value is that of its own calls of the allocator; the cumulative
+value has that of the functions it calls as well. The allocator's own frames are not
+shown, so that its callers come first. Addresses are looked up as by `spanmalloc
+symbolize`; the file is not changed.
+
+The flame graph of a --diff is as wide as the profile AFTER, red where a stack
+has grown and blue where it has shrunk.
+
+Examples:
+  spanmalloc report heap.pb.gz
+  spanmalloc report heap.pb.gz --sample-type alloc_space --cum --top 50
+  spanmalloc report heap.pb.gz --flame heap.svg
+  spanmalloc report --diff early.pb.gz late.pb.gz --flame growth.svg";
+
 /// Runs programs on the memory allocator spanmalloc, without a rebuild.
 #[derive(Parser)]
 #[command(name = "spanmalloc", version, after_help = EXAMPLES)]
@@ -52,8 +100,11 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    Top(TopArgs),
     Compare(CompareArgs),
     Env(EnvArgs),
+    Symbolize(SymbolizeArgs),
+    Report(ReportArgs),
 }
 
 /// Runs a program on spanmalloc and reports time and memory.
@@ -69,6 +120,36 @@ pub(crate) struct RunArgs {
     /// Write the figures to FILE as a JSON object
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the allocator's statistics to FILE at the end: JSON if it ends in .json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats: Option<PathBuf>,
+    /// Write a heap profile for pprof to FILE at the end, as a rule *.pb.gz
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Record each malloc and free to FILE, a trace for spanmalloc-rate --replay
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// A live view while the program runs, as the command top has it
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// With --watch: what the program prints goes to FILE
+    #[arg(long, value_name = "FILE", requires = "watch")]
+    pub(crate) output: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// Runs a program on spanmalloc and shows what its memory does meanwhile.
+#[derive(Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArgs {
+    /// The shared library to preload [default: found near this tool]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) lib: Option<PathBuf>,
+    /// What the program prints goes to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
@@ -106,6 +187,52 @@ pub(crate) struct EnvArgs {
     /// Print a line for the section [Service] of a systemd unit
     #[arg(long)]
     pub(crate) systemd: bool,
+}
+
+/// Adds names of functions, files and lines to a heap profile.
+#[derive(Args)]
+#[command(after_help = SYMBOLIZE_EXAMPLES)]
+pub(crate) struct SymbolizeArgs {
+    /// The profile, in pprof's format
+    #[arg(value_name = "IN")]
+    pub(crate) profile: PathBuf,
+    /// Where to write it [default: in place of IN]
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Shows which functions allocated, from a heap profile, or what grew between two.
+#[derive(Args)]
+#[command(
+    after_help = REPORT_EXAMPLES,
+    override_usage = "spanmalloc report [OPTIONS] <PROFILE>\n       \
+                      spanmalloc report [OPTIONS] --diff <BEFORE> <AFTER>"
+)]
+pub(crate) struct ReportArgs {
+    /// The profile, in pprof's format
+    #[arg(value_name = "PROFILE", required_unless_present = "diff")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Show the growth from one profile to another, the largest first
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "profile")]
+    pub(crate) diff: Vec<PathBuf>,
+    /// What to show of each function
+    #[arg(long, value_name = "TYPE", default_value = "inuse_space")]
+    pub(crate) sample_type: String,
+    /// Show the first N functions only
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) top: usize,
+    /// Sort by cumulative values
+    #[arg(long = "cum")]
+    pub(crate) cumulative: bool,
+    /// Draw a flame graph of all stacks to the file SVG
+    #[arg(long, value_name = "SVG")]
+    pub(crate) flame: Option<PathBuf>,
+    /// Print a JSON object instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show the innermost frames even where they are the allocator's
+    #[arg(long)]
+    pub(crate) keep_allocator_frames: bool,
 }
 
 fn named_library(text: &str) -> Result<(String, PathBuf), String> {

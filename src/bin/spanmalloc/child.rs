@@ -60,6 +60,15 @@ pub(crate) struct Usage {
 
 /// Runs a program to its end. An error says why it could not be started.
 pub(crate) fn run(command: &mut Command) -> io::Result<Outcome> {
+    run_and_look(command, None, |_| {})
+}
+
+/// Runs a program to its end, and calls `look` with its number at the start and then every so often.
+pub(crate) fn run_and_look(
+    command: &mut Command,
+    every: Option<Duration>,
+    mut look: impl FnMut(u32),
+) -> io::Result<Outcome> {
     let held = Held::new()?;
     let inherited = held.inherited;
     // SAFETY: between fork and exec this closure calls pthread_sigmask and sigaction, which are
@@ -70,7 +79,10 @@ pub(crate) fn run(command: &mut Command) -> io::Result<Outcome> {
     let child = pid_t::try_from(pid).map_err(io::Error::other)?;
     let mut asked_to_end = None;
     loop {
-        let signal = held.wait()?;
+        look(pid);
+        let Some(signal) = held.wait(every)? else {
+            continue;
+        };
         if ENDING.contains(&signal) {
             asked_to_end = Some(signal);
         }
@@ -168,18 +180,26 @@ impl Held {
         })
     }
 
-    /// Takes the next signal, and waits for it if there is none.
-    fn wait(&self) -> io::Result<c_int> {
+    /// Takes the next signal, and waits for it if there is none: for ever, or for at most so long.
+    fn wait(&self, most: Option<Duration>) -> io::Result<Option<c_int>> {
+        let most = most.map(|most| libc::timespec {
+            tv_sec: libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: most.subsec_nanos().into(),
+        });
+        let most = most.as_ref().map_or(ptr::null(), ptr::from_ref);
         loop {
-            // SAFETY: the set is valid for reads; a null pointer for the details is allowed.
-            let signal = unsafe { libc::sigwaitinfo(&self.signals, ptr::null_mut()) };
+            // SAFETY: the set is valid for reads, and so is the time if there is one; null pointers are
+            // allowed for the details and the time.
+            let signal = unsafe { libc::sigtimedwait(&self.signals, ptr::null_mut(), most) };
             if signal > 0 {
-                return Ok(signal);
+                return Ok(Some(signal));
             }
             let error = io::Error::last_os_error();
-            // This process was stopped and goes on.
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+            match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(None),
+                // This process was stopped and goes on.
+                io::ErrorKind::Interrupted => {}
+                _ => return Err(error),
             }
         }
     }
@@ -206,6 +226,14 @@ fn set<'a>(signals: impl Iterator<Item = &'a c_int>) -> sigset_t {
         unsafe { libc::sigaddset(&mut set, signal) };
     }
     set
+}
+
+/// Sends the program the signal that the keyboard sends for Ctrl-C. To be called while [`run_and_look`] looks.
+pub(crate) fn interrupt(pid: u32) {
+    if let Ok(child) = pid_t::try_from(pid) {
+        // SAFETY: kill takes numbers only. The child was not waited for yet, so the number is its.
+        unsafe { libc::kill(child, libc::SIGINT) };
+    }
 }
 
 /// Ends this process by a signal, as the program ended, without a core dump of its own. If the

@@ -4,6 +4,7 @@
 use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Map, Value};
@@ -12,12 +13,25 @@ use tempfile::TempDir;
 use crate::failure::{Failure, reason};
 use crate::units;
 
-const STATS: &str = "SPANMALLOC_STATS";
-const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
+pub(crate) const STATS: &str = "SPANMALLOC_STATS";
+pub(crate) const STATS_FILE: &str = "SPANMALLOC_STATS_FILE";
+pub(crate) const PROFILE: &str = "SPANMALLOC_PROFILE";
+pub(crate) const PROFILE_FILE: &str = "SPANMALLOC_PROFILE_FILE";
 const COUNT: &str = "SPANMALLOC_COUNT";
 
-/// All variables by which a program's allocator is asked for figures.
-pub(crate) const VARIABLES: [&str; 3] = [STATS, STATS_FILE, COUNT];
+pub(crate) const PUBLISH: &str = "SPANMALLOC_PUBLISH";
+pub(crate) const RECORD: &str = "SPANMALLOC_RECORD";
+
+/// All variables by which a program's allocator is asked for figures, reports and records.
+pub(crate) const VARIABLES: [&str; 7] = [
+    STATS,
+    STATS_FILE,
+    PROFILE,
+    PROFILE_FILE,
+    COUNT,
+    PUBLISH,
+    RECORD,
+];
 
 /// The JSON object that the library wrote.
 pub(crate) type Figures = Map<String, Value>;
@@ -28,7 +42,7 @@ enum Unit {
 }
 
 /// What the report shows, in this order: the key in the library's object, and what it is called.
-const SHOWN: [(&str, &str, Unit); 24] = [
+const SHOWN: [(&str, &str, Unit); 32] = [
     ("allocations", "allocations", Unit::Count),
     ("allocated_bytes", "bytes allocated", Unit::Bytes),
     ("frees", "frees", Unit::Count),
@@ -57,12 +71,20 @@ const SHOWN: [(&str, &str, Unit); 24] = [
     ("flushed_to_depot", "objects to the depot", Unit::Count),
     ("flushed_to_spans", "objects to spans", Unit::Count),
     ("spans_made", "spans made", Unit::Count),
+    ("returned_bytes", "given back so far", Unit::Bytes),
+    ("return_calls", "calls that gave back", Unit::Count),
+    ("lock_waits", "waits for a lock", Unit::Count),
     ("reserved_bytes", "reserved", Unit::Bytes),
     ("committed_bytes", "committed", Unit::Bytes),
     ("in_use_bytes", "in use", Unit::Bytes),
+    ("magazine_bytes", "free, in magazines", Unit::Bytes),
+    ("depot_bytes", "free, in depots", Unit::Bytes),
+    ("current_free_bytes", "free, in current spans", Unit::Bytes),
+    ("partial_free_bytes", "free, in partial spans", Unit::Bytes),
     ("cached_bytes", "free, in run caches", Unit::Bytes),
     ("dirty_bytes", "free, with memory", Unit::Bytes),
     ("released_bytes", "free, given back", Unit::Bytes),
+    ("fresh_bytes", "never used", Unit::Bytes),
     ("backed_bytes", "all of it that is backed", Unit::Bytes),
     ("record_bytes", "the allocator's records", Unit::Bytes),
 ];
@@ -82,23 +104,11 @@ impl Request {
         {
             return Ok(None);
         }
-        let private = Permissions::from_mode(0o700);
-        let directory = tempfile::Builder::new()
-            .prefix("spanmalloc-")
-            .permissions(private)
-            .tempdir()
-            .map_err(|error| {
-                Failure::new(format!(
-                    "no directory for temporary files: {}",
-                    reason(&error)
-                ))
-            })?;
+        let directory = private_directory()?;
         command
             .env(STATS, "exit")
             .env(STATS_FILE, directory.path().join("%p.json"));
-        if env::var_os(COUNT).is_none() {
-            command.env(COUNT, "1");
-        }
+        count_calls(command);
         Ok(Some(Self { directory }))
     }
 
@@ -106,17 +116,47 @@ impl Request {
     pub(crate) fn read(&self, pid: u32) -> Result<Figures, String> {
         let path = self.directory.path().join(format!("{pid}.json"));
         let Ok(data) = fs::read(path) else {
-            return Err(
-                "the allocator left no figures: the program was killed, ended without the exit \
-                 handlers, is static or setuid, or changed its environment"
-                    .to_string(),
-            );
+            return Err(missing("figures"));
         };
         parse(&data)
     }
 }
 
-fn parse(data: &[u8]) -> Result<Figures, String> {
+/// Has the program's allocator count each call, unless the user has said something about it.
+pub(crate) fn count_calls(command: &mut Command) {
+    if env::var_os(COUNT).is_none() {
+        command.env(COUNT, "1");
+    }
+}
+
+/// A directory that nobody else can look into, which is removed in the end.
+pub(crate) fn private_directory() -> Result<TempDir, Failure> {
+    private_directory_in(&env::temp_dir())
+}
+
+/// [`private_directory`] in that one.
+pub(crate) fn private_directory_in(place: &Path) -> Result<TempDir, Failure> {
+    tempfile::Builder::new()
+        .prefix("spanmalloc-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(place)
+        .map_err(|error| {
+            Failure::new(format!(
+                "no directory for temporary files: {}",
+                reason(&error)
+            ))
+        })
+}
+
+/// Why there is no file of the library's.
+pub(crate) fn missing(what: &str) -> String {
+    format!(
+        "the allocator left no {what}: the program was killed, ended without the exit handlers, is \
+         static or setuid, or changed its environment"
+    )
+}
+
+pub(crate) fn parse(data: &[u8]) -> Result<Figures, String> {
     serde_json::from_slice(data)
         .map_err(|error| format!("the allocator's figures cannot be read: {error}"))
 }

@@ -1,4 +1,5 @@
-//! The command-line tool `spanmalloc`: runs any program on this allocator, without a rebuild.
+//! The command-line tool `spanmalloc`: runs any program on this allocator, without a rebuild, and
+//! reads heap profiles.
 //!
 //! The tool itself stays on the system's malloc. It talks to the allocator in the other process
 //! only: through `LD_PRELOAD` and the environment variables `SPANMALLOC_*`, and by a file of figures
@@ -13,15 +14,29 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 mod args;
+mod binary;
 mod child;
 mod compare;
+mod demangle;
 mod difference;
 mod failure;
 mod figures;
+mod flame;
 mod library;
 mod print_env;
+mod profile_file;
+// The same as in the library, which keeps it to itself.
+#[path = "../../profile/proto.rs"]
+mod proto;
+mod record;
+mod report;
+mod reports;
 mod run;
+mod stacks;
 mod summary;
+mod symbolize;
+mod symbols;
+mod top;
 mod units;
 
 use std::process::ExitCode;
@@ -55,8 +70,11 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<End, Failure> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Top(args) => run::top(args),
         Command::Compare(args) => compare::compare(&args),
         Command::Env(args) => print_env::print_env(&args),
+        Command::Symbolize(args) => symbolize::symbolize(&args),
+        Command::Report(args) => report::report(&args),
     }
 }
 

@@ -3,18 +3,22 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use serde::Serialize;
 
 use crate::End;
-use crate::args::RunArgs;
+use crate::args::{RunArgs, TopArgs};
 use crate::child::{self, Outcome};
-use crate::failure::{Failure, TOOL_FAILED};
+use crate::failure::{Failure, TOOL_FAILED, complain};
 use crate::figures::{self, Figures, Request};
 use crate::library;
+use crate::record::Recording;
+use crate::reports::{Asked, Kind};
+use crate::top::{self, Watch};
 use crate::units;
 
 /// What `--json` writes.
@@ -32,6 +36,21 @@ struct Record<'a> {
     allocator: Option<&'a Figures>,
 }
 
+/// The command `top`: a run that is watched, and no report.
+pub(crate) fn top(args: TopArgs) -> Result<End, Failure> {
+    run(&RunArgs {
+        lib: args.lib,
+        quiet: true,
+        json: None,
+        stats: None,
+        profile: None,
+        record: None,
+        watch: true,
+        output: args.output,
+        program: args.program,
+    })
+}
+
 pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
     let library = library::find(args.lib.as_deref())?;
     let json = args.json.as_deref().map(create).transpose()?;
@@ -44,20 +63,67 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
         "LD_PRELOAD",
         library::preload(&library, existing.as_deref()),
     );
+    let mut ask = |kind, path: &Option<PathBuf>| {
+        let ask = |path: &PathBuf| Asked::new(kind, path, &mut command);
+        path.as_ref().map(ask).transpose()
+    };
+    let statistics = ask(Kind::Statistics, &args.stats)?;
+    let profile = ask(Kind::Profile, &args.profile)?;
     let wanted = !args.quiet || json.is_some();
     let request = match wanted {
-        true => Request::new(&mut command)?,
+        true if statistics.is_none() => Request::new(&mut command)?,
+        _ => None,
+    };
+    if wanted && statistics.is_some() {
+        figures::count_calls(&mut command);
+    }
+
+    let recording = args.record.as_deref();
+    let recording = recording
+        .map(|path| Recording::new(path, &mut command))
+        .transpose()?;
+    let mut watch = match args.watch {
+        true => Some(Watch::new(
+            &args.program,
+            args.output.as_deref(),
+            &mut command,
+        )?),
         false => None,
     };
-
-    let outcome = child::run(&mut command).map_err(|error| Failure::of_program(program, &error))?;
-    let figures = match request {
-        Some(request) => request.read(outcome.pid),
-        None => Err(
+    let every = watch.is_some().then_some(top::LOOK);
+    let outcome = child::run_and_look(&mut command, every, |pid| {
+        if let Some(watch) = &mut watch {
+            watch.look(pid);
+        }
+    })
+    .map_err(|error| Failure::of_program(program, &error))?;
+    if let Some(watch) = watch {
+        watch.end(outcome.pid, !args.quiet);
+    }
+    let figures = match (request, statistics.zip(args.stats.as_deref())) {
+        (Some(request), _) => request.read(outcome.pid),
+        (None, Some((statistics, path))) => {
+            let statistics = statistics.collect(outcome.pid)?;
+            if let (Err(sentence), true) = (&statistics, args.quiet) {
+                complain(sentence); // Else it is part of the report.
+            }
+            figures_in(path, statistics)
+        }
+        (None, None) => Err(
             "the allocator's figures go where SPANMALLOC_STATS and SPANMALLOC_STATS_FILE say"
                 .to_string(),
         ),
     };
+    if let Some((profile, path)) = profile.zip(args.profile.as_deref()) {
+        match profile.collect(outcome.pid)? {
+            Ok(Some(_)) => symbolize(path)?,
+            Ok(None) => {}
+            Err(sentence) => complain(&sentence),
+        }
+    }
+    if let Some(recording) = recording {
+        recording.finish(outcome.pid, args.quiet)?;
+    }
     let name = program.display().to_string();
     if !args.quiet {
         // Nobody to tell if standard error is closed.
@@ -68,6 +134,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<End, Failure> {
         write(file, &record).map_err(|error| Failure::of_file(path, &error))?;
     }
     Ok(end(outcome.status))
+}
+
+/// The figures in statistics that were written to this path for the user.
+fn figures_in(path: &Path, statistics: Result<Option<Vec<u8>>, String>) -> Result<Figures, String> {
+    match statistics? {
+        Some(data) if path.as_os_str().as_bytes().ends_with(b".json") => figures::parse(&data),
+        _ => Err(format!("the allocator's figures are in {}", path.display())),
+    }
+}
+
+/// What is done with a profile that was written, whose addresses have no names yet: nothing here. The place
+/// for the command `symbolize`.
+fn symbolize(_profile: &Path) -> Result<(), Failure> {
+    Ok(())
 }
 
 /// Opens the file of `--json`, before the program runs: whether it can be written shows at once.

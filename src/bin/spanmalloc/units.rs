@@ -48,6 +48,18 @@ pub(crate) fn time(time: Duration) -> String {
 
 /// Rows with their columns aligned: the first `names` columns to the left, figures to the right.
 pub(crate) fn table<const COLUMNS: usize>(names: usize, rows: Vec<[String; COLUMNS]>) -> String {
+    aligned(rows, |index| index < names)
+}
+
+/// Rows of figures with a name, which may be long, in the last column.
+pub(crate) fn table_of_figures<const COLUMNS: usize>(rows: Vec<[String; COLUMNS]>) -> String {
+    aligned(rows, |index| index + 1 == COLUMNS)
+}
+
+fn aligned<const COLUMNS: usize>(
+    rows: Vec<[String; COLUMNS]>,
+    is_name: impl Fn(usize) -> bool,
+) -> String {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
@@ -55,7 +67,7 @@ pub(crate) fn table<const COLUMNS: usize>(names: usize, rows: Vec<[String; COLUM
         .add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        if index >= names {
+        if !is_name(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -95,5 +107,7 @@ mod tests {
     fn figures_are_aligned_to_the_right() {
         let rows = [["a", "10 s"], ["long", "9 s"]].map(|row| row.map(str::to_string));
         assert_eq!(table(1, rows.to_vec()), "a     10 s\nlong   9 s\n");
+        let rows = [["10 s", "a"], ["9 s", "long"]].map(|row| row.map(str::to_string));
+        assert_eq!(table_of_figures(rows.to_vec()), "10 s  a\n 9 s  long\n");
     }
 }

@@ -1,21 +1,21 @@
 //! Numbers of a trace: seven bits a byte, low ones first.
 
 /// Numbers that are yet to be read.
-pub(super) struct Varints<'a> {
+pub(crate) struct Varints<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Varints<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// The next number. It may have needless zero bits at its end, but not more than ten bytes.
-    pub(super) fn take(&mut self) -> Result<u64, String> {
+    pub(crate) fn take(&mut self) -> Result<u64, String> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let (&byte, rest) = self.bytes.split_first().ok_or("the trace ends in it")?;
@@ -33,7 +33,7 @@ impl<'a> Varints<'a> {
     }
 }
 
-pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -42,11 +42,11 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// 0, -1, 1, -2, 2 become 0, 1, 2, 3, 4.
-pub(super) fn zigzag(number: i64) -> u64 {
+pub(crate) fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)) as u64
 }
 
-pub(super) fn unzigzag(number: u64) -> i64 {
+pub(crate) fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 

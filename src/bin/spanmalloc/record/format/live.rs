@@ -5,14 +5,14 @@ use super::{Action, Event, MAX_ALIGN_LOG2};
 /// The sum of the sizes of the objects that live, in bytes. The sizes are the caller's table; zero is an
 /// object that does not live.
 #[derive(Default)]
-pub(super) struct Live {
+pub(crate) struct Live {
     bytes: u64,
-    pub(super) peak_bytes: u64,
+    pub(crate) peak_bytes: u64,
 }
 
 impl Live {
     /// Does what the event says, or tells why it is impossible.
-    pub(super) fn apply(&mut self, event: &Event, sizes: &mut [u32]) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, event: &Event, sizes: &mut [u32]) -> Result<(), String> {
         let object = event.object;
         let size = sizes
             .get_mut(object as usize)
