@@ -99,6 +99,8 @@ pub(crate) struct MCache {
     pub(crate) calls_seen: Cell<u32>,
     /// Slow calls when it was emptied. **Under the `runtime::REGISTRY` lock.**
     pub(crate) calls_when_emptied: Cell<u32>,
+    /// Slow calls, for [`MCache::looks_at_clock`].
+    calls_since_look: Cell<u8>,
     /// A batch record for the next flush.
     spare: Cell<Option<BatchRef>>,
     /// Next free mcache. **Under the `runtime::REGISTRY` lock.**
@@ -128,6 +130,14 @@ impl MCache {
     /// Slow calls of its owner so far. Any thread may ask.
     pub(crate) fn slow_calls(&self) -> u32 {
         self.slow_calls.load(Relaxed)
+    }
+
+    /// Counts a slow call of any kind; whether it is the eighth. The owner calls.
+    #[inline]
+    pub(crate) fn looks_at_clock(&self) -> bool {
+        let calls = self.calls_since_look.get().wrapping_add(1);
+        self.calls_since_look.set(calls);
+        calls.is_multiple_of(8)
     }
 
     /// Begins a slow call of the owner, who looks afterwards whether its slot still has this mcache: who

@@ -156,7 +156,7 @@ impl Readable {
 /// Chains by hash: whether the unwinder agreed. **Any thread; atomic**, a cache: a word holds the hash, its
 /// lowest bit the answer.
 static TRUST: [AtomicU64; TRUST_LEN] = [const { AtomicU64::new(0) }; TRUST_LEN];
-const TRUST_LEN: usize = 4096;
+const TRUST_LEN: usize = 1024;
 
 fn trust_of(hash: u64) -> &'static AtomicU64 {
     &TRUST[(hash >> 32) as usize % TRUST_LEN]

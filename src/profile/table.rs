@@ -22,9 +22,9 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 pub(super) const NAME_BYTES: usize = 16;
 
 const LIFETIMES: usize = 4;
-const SAMPLE_CHAINS: usize = 1 << 14;
-const STACK_CHAINS: usize = 1 << 12;
-const BUCKET_CHAINS: usize = 1 << 12;
+const SAMPLE_CHAINS: usize = 1 << 13;
+const STACK_CHAINS: usize = 1 << 10;
+const BUCKET_CHAINS: usize = 1 << 10;
 /// Most records of a kind: 16 MiB of samples (128 GiB of heap at the default distance), 9 MiB of stacks,
 /// 14 MiB of buckets.
 const SAMPLES_MAX: usize = 1 << 18;

@@ -114,6 +114,18 @@ pub(crate) fn mcache() -> Option<Entered> {
     }
 }
 
+/// Whether this slow call is one that looks at the clock: of a thread with an mcache one in eight, since a look
+/// takes longer than much that is slow (a seventh of a large object that nobody touches).
+#[inline]
+pub(crate) fn looks_at_clock() -> bool {
+    // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
+    let mcache = magazines()
+        .mcache
+        .get()
+        .map(|mcache| unsafe { mcache.as_ref() });
+    mcache.is_none_or(MCache::looks_at_clock)
+}
+
 /// This thread's mcache, which nobody takes back meanwhile.
 pub(crate) struct Entered(&'static MCache);
 

@@ -67,7 +67,8 @@ static SCAVENGER: Mutex<Scavenger> = Mutex::new(Scavenger {
     has_idle_spans: false,
 });
 
-/// When the next step is due. **Any thread; atomic**: a hint, the lock decides.
+/// When the next step is due; zero if there is more to do now. **Any thread; atomic**: a hint, the lock
+/// decides.
 static NEXT_STEP_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Before a slow call that may take memory. The caller holds no lock.
@@ -107,9 +108,13 @@ pub(crate) fn after_free() {
 /// Takes a step if one is due.
 #[inline]
 fn at_slow_call() {
-    let now_ns = sys::coarse_ns();
     // Relaxed: who reads an old time meets the lock, or a step that finds nothing to do.
-    if now_ns >= NEXT_STEP_NS.load(Relaxed) {
+    let next_ns = NEXT_STEP_NS.load(Relaxed);
+    if next_ns != 0 && !runtime::looks_at_clock() {
+        return;
+    }
+    let now_ns = sys::coarse_ns();
+    if now_ns >= next_ns {
         step_of_call(now_ns);
     }
 }
@@ -123,7 +128,7 @@ fn step_of_call(now_ns: u64) {
     let patience = background::patience();
     let has_more = scavenger.step(now_ns, patience, PIECES_A_CALL);
     // If there is more, the next slow call goes on.
-    NEXT_STEP_NS.store(if has_more { now_ns } else { now_ns + STEP_NS }, Relaxed);
+    NEXT_STEP_NS.store(if has_more { 0 } else { now_ns + STEP_NS }, Relaxed);
 }
 
 impl Scavenger {
