@@ -35,6 +35,8 @@ pub(crate) fn write<'a, const VALUES: usize>(
         return Err(Failure::new("there is no flame graph of such large values"));
     }
     let mut options = Options::default();
+    // Narrower frames have no room for a letter.
+    options.min_width = 0.3;
     options.title = labels.title.to_string();
     options.subtitle = Some(labels.subtitle.to_string());
     options.count_name = match labels.unit {
