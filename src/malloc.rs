@@ -163,7 +163,7 @@ fn free_rest(object: *mut u8, size: usize, align: usize) {
 fn with_scavenger(mut alloc: impl FnMut() -> *mut u8) -> *mut u8 {
     scavenge::before_alloc();
     let mut object = alloc();
-    if object.is_null() && scavenge::finds_room() {
+    if object.is_null() && (scavenge::finds_room() || profile::gives_room()) {
         object = alloc();
     }
     scavenge::after_alloc();

@@ -35,7 +35,7 @@ mod off;
 #[cfg(not(feature = "profile"))]
 pub(crate) use off::*;
 #[cfg(feature = "profile")]
-pub(crate) use slots::{empty_stash, keeps, stashed};
+pub(crate) use slots::{empty_stash, gives_room, keeps, stashed};
 #[cfg(feature = "profile")]
 pub(crate) use take::*;
 

@@ -23,7 +23,13 @@ pub(crate) fn freed_to_span(_: &[*mut u8]) {}
 
 pub(crate) fn resized(_: *mut u8, _: *mut u8, _: usize) {}
 
-pub(crate) fn empty_stash() {}
+pub(crate) fn empty_stash() -> bool {
+    false
+}
+
+pub(crate) fn gives_room() -> bool {
+    false
+}
 
 pub(crate) fn stashed(_: SizeClass) -> u64 {
     0

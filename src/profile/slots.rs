@@ -8,6 +8,7 @@ use super::{SAMPLE_ALIGN, take};
 use crate::base::PAGE_BYTES;
 use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::mcache::is_rare;
+use crate::mheap::run_cache;
 use crate::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use crate::{counters, mcentral, runtime, tiny};
 
@@ -57,13 +58,27 @@ pub(super) fn exchange(object: *mut u8, class: SizeClass) -> Option<*mut u8> {
     Some(place)
 }
 
-/// Gives back what is kept. The caller holds no lock.
-pub(crate) fn empty_stash() {
+/// After an allocation was refused: gives back what is kept, which may be all that keeps free pages apart.
+/// Whether that was anything. The caller holds no lock.
+#[cold]
+pub(crate) fn gives_room() -> bool {
+    let gave = empty_stash();
+    if gave {
+        run_cache::drain();
+    }
+    gave
+}
+
+/// Gives back what is kept; whether that was anything. The caller holds no lock.
+pub(crate) fn empty_stash() -> bool {
+    let mut gave = false;
     for class in (1..MAGAZINES).map(SizeClass::new) {
         let kept = STASH[class.index()].swap(ptr::null_mut(), Relaxed);
         if !kept.is_null() {
             counters::detached_freed(class);
             mcentral::put(class, &[kept]);
+            gave = true;
         }
     }
+    gave
 }

@@ -26,7 +26,7 @@ use core::ptr::NonNull;
 
 use super::{EXIT_HOOK, REGISTRY};
 use crate::mcache::{self, EMPTY, MCache, Owner};
-use crate::sys::{self, SlotOfThread};
+use crate::sys::{self, SlotOfThread, Wait};
 
 /// Which threads count as idle.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,15 +100,15 @@ fn empty_if_idle(mcache: &MCache, which: Idle) {
         return;
     }
     // First a look, so that threads that run are not disturbed.
-    if !sys::is_in_system_call(owner.thread) || sys::may_be_in_handler(owner.thread) {
+    let Some(wait) = Wait::of(owner.thread) else {
         return;
-    }
+    };
     let (face, empty) = (NonNull::from(mcache.face()), NonNull::from(&EMPTY));
     // SAFETY: the owner's exit hook takes the lock that is held here before the thread ends.
     if !unsafe { owner.slot.replace(face.cast(), empty.cast()) }
         || !sys::barrier_in_all_threads()
         || mcache.is_busy_now()
-        || !sys::is_in_middle_of_nothing(owner.thread)
+        || !wait.lasts()
     {
         return;
     }

@@ -82,9 +82,12 @@ pub(super) fn patience() -> Patience {
 /// Starts the thread if it is wanted, and the heap is large enough for it or there are reports to make.
 #[inline]
 pub(super) fn start_if_useful() {
-    let is_useful =
-        || report::needs_thread() || (backed::bytes() >= FROM_BYTES && config::background());
-    if STATE.load(Relaxed) == OFF && is_useful() && sys::coarse_ns() >= MAY_START_NS.load(Relaxed) {
+    let is_useful = || {
+        backed::bytes() >= FROM_BYTES
+            && config::background()
+            && sys::coarse_ns() >= MAY_START_NS.load(Relaxed)
+    };
+    if STATE.load(Relaxed) == OFF && (report::needs_thread() || is_useful()) {
         let _ = start();
     }
 }

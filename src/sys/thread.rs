@@ -182,7 +182,7 @@ pub(crate) fn barrier_in_all_threads() -> bool {
 
 /// Whether a thread of this process waits in a system call of its own, or of a signal handler that began
 /// before. False if the kernel does not tell.
-pub(crate) fn is_in_system_call(thread: i32) -> bool {
+fn is_in_system_call(thread: i32) -> bool {
     let mut text = [0; 32];
     // "running"; or "-1" and registers, if it waits for something else (a page); or the number of the call.
     read_of_task(thread, "syscall", &mut text).is_some_and(is_number_of_wait)
@@ -207,33 +207,37 @@ fn is_number_of_wait(text: &[u8]) -> bool {
     number(digits, 10).is_some_and(|call| !NO_WAITS.iter().any(|no_wait| *no_wait as u64 == call))
 }
 
-/// Whether a thread of this process waits in a system call and not in a signal handler, so that it is in the
-/// middle of nothing. False if the kernel does not tell.
+/// A thread of this process that waits, outside of signal handlers: as far as one look tells, until
+/// [`Wait::lasts`] says so.
 ///
 /// A handler that waits may have interrupted anything. While it runs its own signal is blocked; so a thread is
 /// in none if it blocks no signal that has a handler. (Not seen is one that lets its own signal through
 /// meanwhile: `SA_NODEFER`, `SA_RESETHAND` or a mask of its own. A thread that always blocks a signal that has a
 /// handler looks as if it was in it.)
-pub(crate) fn is_in_middle_of_nothing(thread: i32) -> bool {
-    let mut text = [0; STATUS_BYTES];
-    let mut status = || Status::of(thread, read_of_task(thread, "status", &mut text)?);
-    // Since it waits and has not begun to wait meanwhile, it has waited all the time, with that mask.
-    (|| {
-        let before = status()?;
-        let mask = status()?;
-        let waits = !mask.may_be_in_handler && is_in_system_call(thread);
-        Some(waits && status()?.waits_begun == before.waits_begun)
-    })()
-    .unwrap_or(false)
+pub(crate) struct Wait {
+    thread: i32,
+    /// How often the thread had ceased to run.
+    waits_begun: u64,
 }
 
-/// Whether a thread of this process may be in a signal handler; as [`is_in_middle_of_nothing`], but it may have
-/// begun or ended since.
-pub(crate) fn may_be_in_handler(thread: i32) -> bool {
-    let mut text = [0; STATUS_BYTES];
-    let status =
-        read_of_task(thread, "status", &mut text).and_then(|text| Status::of(thread, text));
-    status.is_none_or(|status| status.may_be_in_handler)
+impl Wait {
+    /// `None` if the thread runs, may be in a handler, or the kernel does not tell.
+    pub(crate) fn of(thread: i32) -> Option<Self> {
+        let status = Status::of(thread)?;
+        (status.waits && !status.may_be_in_handler).then_some(Self {
+            thread,
+            waits_begun: status.waits_begun,
+        })
+    }
+
+    /// Whether it is in a system call of the thread, and has been all the time: then the thread has been in the
+    /// middle of nothing.
+    pub(crate) fn lasts(&self) -> bool {
+        // It waits now, and has not begun to wait since the first look, so it did all the time, with this mask.
+        Status::of(self.thread).is_some_and(|mask| !mask.may_be_in_handler)
+            && is_in_system_call(self.thread)
+            && Status::of(self.thread).is_some_and(|now| now.waits_begun == self.waits_begun)
+    }
 }
 
 /// Bytes of the longest status that is understood: about 1,500, and 8 for each group of the user.
@@ -242,6 +246,8 @@ const STATUS_BYTES: usize = 4096;
 /// What the kernel says of a thread.
 #[derive(Debug, PartialEq, Eq)]
 struct Status {
+    /// Whether it does not run, nor is it ready to.
+    waits: bool,
     /// Whether it blocks a signal that has a handler.
     may_be_in_handler: bool,
     /// How often it ceased to run.
@@ -249,9 +255,14 @@ struct Status {
 }
 
 impl Status {
+    fn of(thread: i32) -> Option<Self> {
+        let mut text = [0; STATUS_BYTES];
+        Self::from_text(thread, read_of_task(thread, "status", &mut text)?)
+    }
+
     /// From the text of `status`, if it has all that is looked for and is about that thread: where `/proc` is
     /// that of another namespace of processes, the number there is another one's.
-    fn of(thread: i32, text: &[u8]) -> Option<Self> {
+    fn from_text(thread: i32, text: &[u8]) -> Option<Self> {
         let line = |name: &[u8]| {
             let mut lines = text.split(|byte| *byte == b'\n');
             lines.find_map(|line| line.strip_prefix(name))
@@ -264,7 +275,9 @@ impl Status {
                 return None;
             }
         }
+        let state = line(b"State:")?.trim_ascii().first()?;
         Some(Self {
+            waits: matches!(state, b'S' | b'D'),
             may_be_in_handler: field(b"SigBlk:", 16)? & field(b"SigCgt:", 16)? != 0,
             waits_begun: field(b"voluntary_ctxt_switches:", 10)?
                 .wrapping_add(field(b"nonvoluntary_ctxt_switches:", 10)?),
@@ -363,10 +376,10 @@ mod tests {
     #[test]
     fn status_tells_signals_and_waits() {
         let status = |blocked, caught| {
-            Status::of(
+            Status::from_text(
                 7,
                 std::format!(
-                    "Name:\tSigBlk:\nNSpid:\t30\t7\nSigBlk:\t{blocked:016x}\nSigCgt:\t{caught:016x}\n\
+                    "Name:\tSigBlk:\nState:\tS (sleeping)\nNSpid:\t30\t7\nSigBlk:\t{blocked:016x}\nSigCgt:\t{caught:016x}\n\
                      voluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n"
                 )
                 .as_bytes(),
@@ -378,18 +391,20 @@ mod tests {
             (1_u64 << 63, u64::MAX, true),
         ] {
             let expected = Status {
+                waits: true,
                 may_be_in_handler,
                 waits_begun: 695,
             };
             assert_eq!(status(blocked, caught), Some(expected));
         }
-        assert_eq!(Status::of(7, b"SigBlk:\t0\nSigCgt:\t0\n"), None);
-        assert_eq!(Status::of(7, b""), None);
+        assert_eq!(Status::from_text(7, b"SigBlk:\t0\nSigCgt:\t0\n"), None);
+        assert_eq!(Status::from_text(7, b""), None);
         let counts = "voluntary_ctxt_switches:\t1\nnonvoluntary_ctxt_switches:\t1\n";
         for (numbers, is_this) in [("", true), ("NSpid:\t7\n", true), ("NSpid:\t7\t2\n", false)] {
-            let text = std::format!("{numbers}SigBlk:\t0\nSigCgt:\t0\n{counts}");
+            let text =
+                std::format!("State:\tR (running)\n{numbers}SigBlk:\t0\nSigCgt:\t0\n{counts}");
             assert_eq!(
-                Status::of(7, text.as_bytes()).is_some(),
+                Status::from_text(7, text.as_bytes()).is_some(),
                 is_this,
                 "{numbers}"
             );
@@ -398,9 +413,9 @@ mod tests {
 
     #[test]
     fn status_of_this_thread_is_understood() {
-        let mut text = [0; STATUS_BYTES];
-        let text = read_of_task(kernel_thread_id(), "status", &mut text).unwrap();
-        assert!(Status::of(kernel_thread_id(), text).is_some());
+        let status = Status::of(kernel_thread_id()).unwrap();
+        // Who reads it runs.
+        assert!(!status.waits);
     }
 
     #[test]
@@ -410,7 +425,8 @@ mod tests {
         extern "C" fn read_when_cancelled(_: *mut c_void) -> *mut c_void {
             // SAFETY: the thread ends at the next point where it can be cancelled, if it comes to one.
             unsafe { libc::pthread_cancel(libc::pthread_self()) };
-            is_in_middle_of_nothing(kernel_thread_id());
+            let _ = Wait::of(kernel_thread_id()).is_some_and(|wait| wait.lasts());
+            is_in_system_call(kernel_thread_id());
             is_last_thread();
             HAS_READ.store(true, Ordering::Relaxed);
             ptr::null_mut()
