@@ -27,7 +27,6 @@ use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 
 use crate::base::PAGE_BYTES;
-#[cfg(feature = "preload")]
 use crate::base::size_class::SizeClass;
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
@@ -144,6 +143,23 @@ pub(crate) fn place_of(address: usize) -> Place {
         Some(span) if address.wrapping_sub(span.base().addr()) < span.bytes() => Place::Live(span),
         _ => Place::Foreign,
     }
+}
+
+/// The span of `class`, a span class, that lies at `address`, which may be anything; `None` if none does.
+/// The loads of [`place_of`].
+#[inline]
+pub(crate) fn span_at(address: usize, class: SizeClass) -> Option<&'static MSpan> {
+    // Acquire as in `place_of`.
+    let arena = untagged(entry_of(address)?.load(Acquire))?;
+    let entry = arena.entry(address);
+    // As in `Arena::set_span`.
+    let class_of_entry = if class.is_tiny() { 0 } else { class.index() };
+    if entry.addr() >> CLASS_SHIFT != class_of_entry {
+        return None;
+    }
+    // SAFETY: entries of pages point to span records, which live for ever.
+    let span = unsafe { entry.map_addr(|entry| entry << 8 >> 8).as_ref() }?;
+    (!class.is_tiny() || span.class() == class).then_some(span)
 }
 
 /// The class of the small object at `address`, which may be anything. `None`, or the class "none",

@@ -41,6 +41,11 @@ impl Batch {
     pub(crate) fn objects(&self) -> &[*mut u8] {
         &self.objects[..self.len]
     }
+
+    /// The same, for who empties the batch.
+    pub(crate) fn objects_mut(&mut self) -> &mut [*mut u8] {
+        &mut self.objects[..self.len]
+    }
 }
 
 /// The sole right to use a batch record, which lives for ever.

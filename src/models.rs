@@ -219,15 +219,13 @@ impl Home {
         let mut rest = &objects[..];
         while !rest.is_empty() {
             // SAFETY: the home lock is held.
-            let free_before = unsafe { self.span.shared() }.free_slots;
-            // SAFETY: the home lock is held.
             let (freed, crime) = unsafe { self.span.free_neighbours(&self.geometry, rest) };
             rest = &rest[freed..];
             if crime.is_some() {
                 return crime;
             }
             // SAFETY: as above; the span is in the set or checked out: an object of it was live.
-            if unsafe { set.update(self.span, &self.geometry, free_before) } {
+            if unsafe { set.update(self.span, &self.geometry, freed as u16) } {
                 self.report_empty();
             }
         }

@@ -211,8 +211,8 @@ impl SpanSet {
         true
     }
 
-    /// Moves a span to where its free slots say, after some were freed: it had `free_before` before. Returns
-    /// true if all its slots are free; it is in no list then, and the caller's.
+    /// Moves a span to where its free slots say, after `freed` of them were freed. Returns true if all its slots
+    /// are free; it is in no list then, and the caller's.
     ///
     /// # Safety
     /// The caller holds the lock that guards this set and `span`, a span of this set or a checked
@@ -222,7 +222,7 @@ impl SpanSet {
         &mut self,
         span: &'static MSpan,
         geometry: &Geometry,
-        free_before: u16,
+        freed: u16,
     ) -> bool {
         let (free, moves_at, set) = {
             // SAFETY: the caller's promise; the reference ends with this block.
@@ -230,7 +230,7 @@ impl SpanSet {
             (shared.free_slots, shared.moves_at, shared.set)
         };
         if set.is_listed() {
-            self.free_slots += u64::from(free - free_before);
+            self.free_slots += u64::from(freed);
         }
         if free < moves_at {
             return false;

@@ -84,8 +84,8 @@ fn set_mask(block: *mut u8, mask: u16) {
     }
 }
 
-/// Frees the first of `objects`, which lies in `span`, a span of tiny blocks; their number, and the
-/// crime if it is no live object. A block is freed with its last object.
+/// Frees the first of `objects`, which lies in `span`, a span of tiny blocks; their number, how many blocks
+/// are free by that, and the crime if it is no live object. A block is freed with its last object.
 ///
 /// # Safety
 /// The caller holds the lock of the span's home.
@@ -94,15 +94,15 @@ pub(crate) unsafe fn free_one(
     span: &MSpan,
     class: SizeClass,
     objects: &[*mut u8],
-) -> (usize, Option<Crime>) {
+) -> (usize, u16, Option<Crime>) {
     let Some(object) = objects.first() else {
-        return (0, None);
+        return (0, 0, None);
     };
     let offset = object.addr().wrapping_sub(span.base().addr());
     let (block, within) = (offset / TINY_BLOCK_BYTES, offset % TINY_BLOCK_BYTES);
     let mask = span.masks().and_then(|masks| masks.get(block));
     let Some(mask) = mask.filter(|_| within.is_multiple_of(class.object_bytes())) else {
-        return (0, Some(Crime::InteriorPointer));
+        return (0, 0, Some(Crime::InteriorPointer));
     };
     // Relaxed: under the home lock (Invariant 2).
     let live = mask.load(Relaxed);
@@ -110,7 +110,7 @@ pub(crate) unsafe fn free_one(
     mask.store(left, Relaxed);
     // SAFETY: the caller's promise.
     if left == live || (left == 0 && unsafe { span.free_slot(block) } == Freed::Twice) {
-        return (0, Some(Crime::DoubleFree));
+        return (0, 0, Some(Crime::DoubleFree));
     }
-    (1, None)
+    (1, u16::from(left == 0), None)
 }

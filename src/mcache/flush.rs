@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 
 use super::MCache;
 use super::capacity::CALLS_A_DOUBLING;
-use super::magazine::Magazine;
+use super::magazine::{Magazine, Slot};
 use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::depot::{BATCH_MAX, BatchRef};
 use crate::{backed, mcentral, meta, sys};
@@ -18,7 +18,7 @@ impl MCache {
         let slots = self.slots_of(class);
         // SAFETY: `count` is at most `len`, and slots are the cells of plain pointers that only this
         // thread touches, and nobody during the borrow.
-        let oldest = unsafe { core::slice::from_raw_parts(slots[1..].as_ptr().cast(), count) };
+        let oldest = unsafe { core::slice::from_raw_parts_mut(objects_of(&slots[1..]), count) };
         // First the magazine: nobody who looks at it finds what is in a depot or a span already.
         self.magazines.get(class).set_top(self.slot(class, 0));
         if !self.flush_to_depot(class, oldest) {
@@ -36,7 +36,7 @@ impl MCache {
     }
 
     /// Frees objects to their spans.
-    pub(super) fn flush_to_spans(&self, class: SizeClass, objects: &[*mut u8]) {
+    pub(super) fn flush_to_spans(&self, class: SizeClass, objects: &mut [*mut u8]) {
         self.counters.to_spans.add(objects.len());
         mcentral::put(class, objects);
     }
@@ -102,7 +102,7 @@ impl MCache {
             self.magazines.get(class).set_top(self.slot(class, 0));
             // SAFETY: as in `flush_oldest`.
             self.flush_to_spans(class, unsafe {
-                core::slice::from_raw_parts(slots[1..].as_ptr().cast(), len)
+                core::slice::from_raw_parts_mut(objects_of(&slots[1..]), len)
             });
         }
         self.resize(class, 0);
@@ -114,6 +114,11 @@ impl MCache {
             &self.current[class.span_class().index()],
         );
     }
+}
+
+/// Where the objects of slots begin.
+fn objects_of(slots: &[Slot]) -> *mut *mut u8 {
+    slots.as_ptr().cast_mut().cast()
 }
 
 /// The part of `bytes` from `start` on that is whole units: its offset and length, if there is any.

@@ -223,7 +223,7 @@ impl MCache {
     #[cfg(feature = "profile")]
     pub(crate) fn exchange(&self, class: SizeClass, popped: *mut u8) {
         if !self.magazines.get(class).push(popped) {
-            self.flush_to_spans(class, &[popped]);
+            self.flush_to_spans(class, &mut [popped]);
             self.counters.flushed[class.index()].add(1);
         }
     }
@@ -247,7 +247,7 @@ impl MCache {
         if capacity == 0 {
             // Another thread's object, most likely, whose neighbours on the cache line that one has:
             // this thread gets none of them for its own use (cache-scratch of Hoard's authors).
-            self.flush_to_spans(class, &[object]);
+            self.flush_to_spans(class, &mut [object]);
             self.counters.flushed[class.index()].add(1);
             return;
         }

@@ -90,7 +90,7 @@ impl MCache {
             self.spare.set(spare);
             return None;
         };
-        let objects = batch.get().objects();
+        let objects = batch.get().objects_mut();
         let len = objects.len();
         // A class that exchanges batches has the traffic for a magazine that holds one. If it may
         // not, or the budget does not allow it, what does not fit goes to its spans.
@@ -98,10 +98,10 @@ impl MCache {
             self.resize(class, most.min(len * 2).max(self.capacity_of(class)));
         }
         let taken = len.min(self.capacity_of(class));
-        for (slot, object) in self.slots_of(class)[1..=taken].iter().zip(objects) {
+        for (slot, object) in self.slots_of(class)[1..=taken].iter().zip(&*objects) {
             slot.set(*object);
         }
-        mcentral::put(class, objects.get(taken..).unwrap_or_default());
+        mcentral::put(class, objects.get_mut(taken..).unwrap_or_default());
         self.spare.set(Some(batch)); // The depot took the old one in exchange.
         self.counters.from_depot.add(taken);
         Some(taken)

@@ -425,23 +425,43 @@ impl MSpan {
         if slot * slot_bytes != offset || slot >= geometry.slots as usize {
             return (0, Some(Crime::InteriorPointer));
         }
-        let next = object.wrapping_add(slot_bytes);
-        let run = if objects.get(1) == Some(&next) {
-            let most = (64 - slot % 64).min(geometry.slots as usize - slot);
-            neighbours(objects, slot_bytes, most)
-        } else {
-            1
-        };
+        let next = objects.get(1).map_or(0, |next| next.addr());
+        if next == object.addr().wrapping_add(slot_bytes)
+            || next == object.addr().wrapping_sub(slot_bytes)
+        {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_run(geometry, slot, objects) };
+        }
+        // SAFETY: as above.
+        let shared = unsafe { self.shared() };
+        let freed = shared.set_free(slot, 1);
+        shared.free_slots += freed as u16;
+        (freed, (freed == 0).then_some(Crime::DoubleFree))
+    }
+
+    /// [`Self::free_neighbours`] where the first object, of `slot`, has a neighbour behind it. A call of its
+    /// own, as its registers would be memory accesses of the loop over objects that lie anywhere.
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    #[inline(never)]
+    unsafe fn free_run(
+        &self,
+        geometry: &Geometry,
+        slot: usize,
+        objects: &[*mut u8],
+    ) -> (usize, Option<Crime>) {
+        let slot_bytes = geometry.slot_bytes as usize;
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
-        if objects.get(1) == Some(&object.wrapping_sub(slot_bytes)) {
-            let run = neighbours(objects, slot_bytes.wrapping_neg(), slot % 64 + 1);
-            // If one of them is free, none is marked: they are looked at one by one below.
-            if shared.set_free(slot + 1 - run, run) == run {
-                shared.free_slots += run as u16;
-                return (run, None);
-            }
+        let down = neighbours(objects, slot_bytes.wrapping_neg(), slot % 64 + 1);
+        // If one of them is free, none is marked: they are looked at one by one below.
+        if down > 1 && shared.set_free(slot + 1 - down, down) == down {
+            shared.free_slots += down as u16;
+            return (down, None);
         }
+        let most = (64 - slot % 64).min(geometry.slots as usize - slot);
+        let run = neighbours(objects, slot_bytes, most);
         let freed = shared.set_free(slot, run);
         shared.free_slots += freed as u16;
         (freed, (freed < run).then_some(Crime::DoubleFree))

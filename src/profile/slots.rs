@@ -76,7 +76,7 @@ pub(crate) fn empty_stash() -> bool {
         let kept = STASH[class.index()].swap(ptr::null_mut(), Relaxed);
         if !kept.is_null() {
             counters::detached_freed(class);
-            mcentral::put(class, &[kept]);
+            mcentral::put(class, &mut [kept]);
             gave = true;
         }
     }

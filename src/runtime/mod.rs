@@ -281,7 +281,7 @@ pub(crate) fn alloc_detached(class: SizeClass) -> *mut u8 {
 #[cold]
 pub(crate) fn free_detached(class: SizeClass, object: *mut u8) {
     counters::detached_freed(class);
-    mcentral::put(class, &[object]);
+    mcentral::put(class, &mut [object]);
 }
 
 /// Gives back what the calling thread, idle ones, free mcaches and depots hold, and what run caches do.
