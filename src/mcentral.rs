@@ -18,6 +18,8 @@
 #![allow(unsafe_code)]
 
 mod tally;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub(crate) use tally::{ClassTally, released_slot_bytes, tally};
 
