@@ -5,21 +5,18 @@
 /// is asked to.
 pub(crate) const CREDIT_MAX_NS: i64 = 100_000_000;
 
-/// How much time may be spent: a share of one CPU.
-pub(crate) struct Pace {
-    /// One part of so many of the time that passes is credited.
-    divisor: u64,
+/// How much time may be spent: a share of one CPU, one part of `DIVISOR` of the time that passes. All-zero
+/// bytes are a fresh one, so that statics that have one take no room in the program's file.
+pub(crate) struct Pace<const DIVISOR: u64> {
     /// Time that may be spent; below zero after work that took longer.
     credit_ns: i64,
     /// When time was credited last.
     credited_at_ns: u64,
 }
 
-impl Pace {
-    /// One part of `divisor` of the time.
-    pub(crate) const fn new(divisor: u64) -> Self {
+impl<const DIVISOR: u64> Pace<DIVISOR> {
+    pub(crate) const fn new() -> Self {
         Self {
-            divisor,
             credit_ns: 0,
             credited_at_ns: 0,
         }
@@ -27,7 +24,7 @@ impl Pace {
 
     /// Credits the time since the last call.
     pub(crate) fn earn(&mut self, now_ns: u64) {
-        let earned = now_ns.saturating_sub(self.credited_at_ns) / self.divisor;
+        let earned = now_ns.saturating_sub(self.credited_at_ns) / DIVISOR;
         self.credit_ns = self
             .credit_ns
             .saturating_add_unsigned(earned)

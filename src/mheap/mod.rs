@@ -82,7 +82,7 @@ pub(crate) struct Heap {
     /// Most pages in use since [`usage`] was asked.
     peak_in_use_pages: usize,
     /// Time for releases under a memory limit.
-    limit_pace: Pace,
+    limit_pace: Pace<{ limit::SHARE_DIVISOR }>,
 }
 
 static HEAP: Mutex<Heap> = Mutex::new(Heap {
@@ -95,7 +95,7 @@ static HEAP: Mutex<Heap> = Mutex::new(Heap {
     reserved_pages: 0,
     touched_pages: 0,
     peak_in_use_pages: 0,
-    limit_pace: Pace::new(limit::SHARE_DIVISOR),
+    limit_pace: Pace::new(),
 });
 
 /// What the scavenger looks at, in pages.

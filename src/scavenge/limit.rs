@@ -26,7 +26,7 @@ const SPANS_A_TRY: u32 = 256;
 
 /// When to try again. **Under [`SCAVENGER`]**.
 pub(super) struct Limiter {
-    pace: Pace,
+    pace: Pace<SHARE_DIVISOR>,
     next_ns: u64,
     /// Tries in a row that gave little.
     in_vain: u32,
@@ -37,7 +37,7 @@ pub(super) struct Limiter {
 impl Limiter {
     pub(super) const fn new() -> Self {
         Self {
-            pace: Pace::new(SHARE_DIVISOR),
+            pace: Pace::new(),
             next_ns: 0,
             in_vain: 0,
             threads_seen: 0,

@@ -45,7 +45,7 @@ const PIECES_A_STEP: u32 = 16;
 /// What the scavenger knows. **Under [`SCAVENGER`]**.
 struct Scavenger {
     policy: Policy,
-    pace: Pace,
+    pace: Pace<SHARE_DIVISOR>,
     limiter: Limiter,
     /// When what was not needed in this round is given back.
     round_ends_ns: u64,
@@ -59,7 +59,7 @@ struct Scavenger {
 
 static SCAVENGER: Mutex<Scavenger> = Mutex::new(Scavenger {
     policy: Policy::new(),
-    pace: Pace::new(SHARE_DIVISOR),
+    pace: Pace::new(),
     limiter: Limiter::new(),
     round_ends_ns: 0,
     threads_seen: 0,

@@ -141,7 +141,7 @@ mod tests {
     /// A heap of the test's own: as much is in use as the test says.
     struct Heap {
         policy: Policy,
-        pace: Pace,
+        pace: Pace<SHARE_DIVISOR>,
         now_ns: u64,
         in_use: usize,
         dirty: usize,
@@ -155,7 +155,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 policy: Policy::new(),
-                pace: Pace::new(SHARE_DIVISOR),
+                pace: Pace::new(),
                 now_ns: 50 * SECOND_NS,
                 in_use: 0,
                 dirty: 0,
