@@ -21,10 +21,10 @@ use crate::base::{PAGE_BYTES, pages_for};
 use crate::config::{self, HugePages};
 use crate::counters::{Pages, calls};
 use crate::mheap::run_cache::{self, FreeRun};
-use crate::mheap::{self, Room, Run, spans};
+use crate::mheap::{self, Room, Run, huge, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
-use crate::{backed, profile, sys};
+use crate::{profile, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
 /// cheaper than the system calls and page faults of a mapping each time.
@@ -37,7 +37,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
         let pages = pages_for(size.max(1));
         alloc_run(pages as u32, align.div_ceil(PAGE_BYTES) as u32, zeroed)
     } else {
-        alloc_huge(size, align)
+        alloc_huge(size, align, zeroed)
     };
     object.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
@@ -91,9 +91,15 @@ fn reuse(span: &'static MSpan, zeroed: bool) -> Option<NonNull<u8>> {
     Some(start)
 }
 
-/// A mapping of its own; its memory is zero.
-fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
+/// A mapping of its own: one that is kept of an object before, or a new one, whose memory is zero.
+fn alloc_huge(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u8>> {
     let bytes = mapping_bytes(size)?;
+    if align <= ARENA_BYTES
+        && let Some(span) = huge::take(bytes)
+        && let Some(object) = reuse_huge(span, size, zeroed)
+    {
+        return Some(object);
+    }
     let room = mheap::make_room(bytes)?;
     let record = spans::take_record()?;
     let base = arena::reserve_huge(bytes, align.max(ARENA_BYTES)).filter(|base| {
@@ -124,8 +130,37 @@ fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
     span.set_huge();
     arena::set_huge(base.addr().get(), bytes, Some(span));
     Pages::Huge.allocated(bytes);
+    huge::changed(0, bytes);
     room.keep();
     Some(base)
+}
+
+/// Makes a mapping that was kept an object again, of `size` bytes; `None` if it is too short and can't grow.
+fn reuse_huge(span: &'static MSpan, size: usize, zeroed: bool) -> Option<NonNull<u8>> {
+    let (object, kept, wanted) = (span.base(), span.bytes(), mapping_bytes(size)?);
+    let base = NonNull::new(object)?;
+    // SAFETY: the mapping is ours, and nothing lives in it.
+    if zeroed && !unsafe { sys::release(base, kept, false) } {
+        // SAFETY: as above; it has that many bytes.
+        unsafe { base.write_bytes(0, kept) };
+    }
+    span.set_free(false);
+    Pages::Huge.allocated(kept);
+    huge::changed(0, kept);
+    if wanted <= kept {
+        span.set_used((wanted / PAGE_BYTES) as u32);
+        return Some(base);
+    }
+    if resize_huge_in_place(span, size) {
+        return Some(base);
+    }
+    let moved = move_huge(object, size, ARENA_BYTES);
+    if moved.is_none() {
+        Pages::Huge.freed(kept);
+        huge::changed(kept, 0);
+        huge::unmap(span);
+    }
+    moved
 }
 
 /// Bytes of a mapping for `size` bytes: whole pages of the heap and of the system.
@@ -176,12 +211,9 @@ pub(crate) fn free(object: *mut u8) {
         return;
     }
     Pages::Huge.freed(bytes);
-    backed::sub(bytes);
-    arena::set_huge(object.addr(), bytes, None);
-    spans::put_record(span);
-    if let Some(base) = NonNull::new(object) {
-        // SAFETY: the mapping of the object, which its owner gives up; no table refers to it.
-        unsafe { sys::unmap(base, bytes) };
+    huge::changed(bytes, 0);
+    if !huge::keep(span) {
+        huge::unmap(span);
     }
 }
 
@@ -210,12 +242,14 @@ fn resize_in_place(object: *mut u8, size: usize) -> bool {
     }
     let old = span.pages();
     let new = pages_for(size);
+    if span.takes_from_slack(new) {
+        return true;
+    }
     let Some(run) = Run::of(span) else {
         return false;
     };
     let (arena, first) = (run.arena, run.first);
     match new {
-        _ if new == old as usize => true,
         _ if new < old as usize => {
             let new = new as u32;
             Pages::Large.resized(span.bytes(), new as usize * PAGE_BYTES);
@@ -247,20 +281,13 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
         return false;
     };
     let old = span.bytes();
-    if bytes == old {
+    if span.takes_from_slack(bytes / PAGE_BYTES) {
         return true;
     }
     if bytes < old {
         Pages::Huge.resized(old, bytes);
-        backed::sub(old - bytes);
-        let start = base.addr().get();
-        let entries_from = start + bytes.next_multiple_of(ARENA_BYTES);
-        if entries_from < start + old {
-            arena::set_huge(entries_from, start + old - entries_from, None);
-        }
-        span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
-        // SAFETY: the tail of the mapping, which the object's owner gives up.
-        unsafe { sys::unmap(base.add(bytes), old - bytes) };
+        huge::changed(old, bytes);
+        huge::cut(span, bytes);
         return true;
     }
     let Some(room) = mheap::make_room(bytes - old) else {
@@ -310,6 +337,7 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
 /// been filled so far; any other may be used sparsely, and huge pages would be resident all the same.
 fn has_grown(base: NonNull<u8>, old: usize, bytes: usize, room: Room) {
     Pages::Huge.resized(old, bytes);
+    huge::changed(old, bytes);
     room.keep();
     if config::huge_pages() != HugePages::Never {
         // SAFETY: whole system pages of a mapping of ours.
@@ -323,5 +351,5 @@ pub(crate) fn alloc_for_growth(size: usize, align: usize) -> *mut u8 {
     if size < REMAP_FROM_BYTES {
         return alloc(size, align, false);
     }
-    alloc_huge(size, align).map_or(ptr::null_mut(), NonNull::as_ptr)
+    alloc_huge(size, align, false).map_or(ptr::null_mut(), NonNull::as_ptr)
 }

@@ -88,6 +88,7 @@ impl Stats {
         self.released_bytes = (pages.free - pages.dirty - pages.fresh) * PAGE_BYTES;
         self.in_use_bytes =
             ((pages.committed - pages.free) * PAGE_BYTES).saturating_sub(self.cached_bytes);
+        self.huge_free_bytes = pages.huge_free * PAGE_BYTES;
         self.released_slot_bytes = mcentral::released_slot_bytes();
         self.backed_bytes = backed::bytes();
         self.record_mapped_bytes = meta::mapped_bytes();
@@ -204,7 +205,8 @@ impl Stats {
         self.live_bytes = self.small_live_bytes + self.large_live_bytes + self.huge_live_bytes;
         let found = spans + self.large_live_bytes;
         self.in_transit_bytes = self.in_use_bytes.saturating_sub(found);
-        self.mapped_bytes = self.reserved_bytes + self.huge_live_bytes + self.record_mapped_bytes;
+        let huge_bytes = self.huge_live_bytes + self.huge_free_bytes;
+        self.mapped_bytes = self.reserved_bytes + huge_bytes + self.record_mapped_bytes;
         if let Some(calls) = &mut self.calls {
             // What threads have not told yet may be more than the peak they told of.
             calls.peak_live_bytes = calls.peak_live_bytes.max(self.live_bytes as u64);
