@@ -24,7 +24,7 @@ use crate::mheap::run_cache::{self, FreeRun};
 use crate::mheap::{self, Room, Run, huge, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
-use crate::{profile, sys};
+use crate::{profile, runtime, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
 /// cheaper than the system calls and page faults of a mapping each time.
@@ -52,10 +52,19 @@ fn fits_arena(size: usize, align: usize) -> bool {
 }
 
 fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
+    if align_pages == 1
+        && run_cache::is_cached(pages)
+        && let Some(span) = runtime::mcache().and_then(|mcache| mcache.take_large(pages))
+    {
+        return reuse(span, pages, zeroed);
+    }
     let run = match align_pages {
         1 if run_cache::is_cached(pages) => match run_cache::take_large(pages)? {
             FreeRun::Pages(run) => run,
-            FreeRun::Span(span) => return reuse(span, zeroed),
+            FreeRun::Span(span) => {
+                calls::live_changed(span.bytes() as i64); // The run cache has counted it.
+                return reuse(span, pages, zeroed);
+            }
         },
         1 => run_cache::take(pages)?,
         _ => mheap::alloc_run(pages, align_pages)?,
@@ -66,28 +75,30 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
     };
     let start = run.start();
     if zeroed && !run.fresh {
-        // SAFETY: the run is ours, committed, and has that many bytes.
+        // SAFETY: the run is ours, committed, and has at least that many bytes.
         unsafe { start.write_bytes(0, pages as usize * PAGE_BYTES) };
     }
     // SAFETY: record and run are ours alone; the record is filled before anyone can find it.
     let span = unsafe {
-        MSpan::init(record, start.as_ptr(), pages, SizeClass::NONE, 0);
+        MSpan::init(record, start.as_ptr(), run.count, SizeClass::NONE, 0);
         record.as_ref()
     };
-    run.arena.set_span(run.first, pages, Some(span));
+    span.set_used(pages);
+    run.arena.set_span(run.first, run.count, Some(span));
     Pages::Large.allocated(span.bytes());
     Some(start)
 }
 
-/// Makes a span from a run cache a large object again.
-fn reuse(span: &'static MSpan, zeroed: bool) -> Option<NonNull<u8>> {
+/// Makes a span from a cache, of at least `pages` pages, a large object again.
+#[inline]
+fn reuse(span: &'static MSpan, pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
     let start = NonNull::new(span.base())?;
     if zeroed {
         // SAFETY: the pages are ours, committed, and have that many bytes.
-        unsafe { start.write_bytes(0, span.bytes()) };
+        unsafe { start.write_bytes(0, pages as usize * PAGE_BYTES) };
     }
+    span.set_used(pages);
     span.set_free(false);
-    calls::live_changed(span.bytes() as i64); // The run cache has counted it.
     Some(start)
 }
 
@@ -202,6 +213,9 @@ pub(crate) fn free(object: *mut u8) {
     }
     if !span.is_huge() {
         if run_cache::is_cached(span.pages()) {
+            if runtime::mcache().is_some_and(|mcache| mcache.put_large(span)) {
+                return;
+            }
             calls::live_changed(-(bytes as i64));
             run_cache::put_large(span);
         } else {
