@@ -20,7 +20,7 @@ use crate::base::size_class::SizeClass;
 use crate::base::{PAGE_BYTES, pages_for};
 use crate::config::{self, HugePages};
 use crate::counters::{Pages, calls};
-use crate::mheap::run_cache::{self, FreeRun};
+use crate::mheap::run_cache::{self, FreeRun, RUN_PAGES_MAX};
 use crate::mheap::{self, Room, Run, huge, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
@@ -29,6 +29,17 @@ use crate::{profile, runtime, sys};
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
 /// cheaper than the system calls and page faults of a mapping each time.
 const REMAP_FROM_BYTES: usize = 16 << 20;
+
+/// A large object that this thread has kept; see [`alloc`]. `None` if it has none that fits.
+#[inline]
+pub(crate) fn alloc_kept(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u8>> {
+    let pages = pages_for(size.max(1));
+    if align > PAGE_BYTES || pages > RUN_PAGES_MAX {
+        return None;
+    }
+    let span = runtime::mcache()?.take_large(pages as u32)?;
+    reuse(span, pages as u32, zeroed)
+}
 
 /// Allocates pages for `size` bytes at a multiple of `align`. With `zeroed`, all bytes are zero,
 /// without a memset where the pages are fresh. Null if the system has no memory.
@@ -52,12 +63,6 @@ fn fits_arena(size: usize, align: usize) -> bool {
 }
 
 fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
-    if align_pages == 1
-        && run_cache::is_cached(pages)
-        && let Some(span) = runtime::mcache().and_then(|mcache| mcache.take_large(pages))
-    {
-        return reuse(span, pages, zeroed);
-    }
     let run = match align_pages {
         1 if run_cache::is_cached(pages) => match run_cache::take_large(pages)? {
             FreeRun::Pages(run) => run,
@@ -190,6 +195,7 @@ pub(crate) fn usable_bytes(size: usize, align: usize) -> Option<usize> {
 }
 
 /// The span of a large object. Aborts if `object` is not the start of one.
+#[inline]
 fn live_object(object: *mut u8) -> &'static MSpan {
     match place_of(object.addr()) {
         Place::Live(span) if span.class() != SizeClass::NONE => {
@@ -203,19 +209,31 @@ fn live_object(object: *mut u8) -> &'static MSpan {
     }
 }
 
-/// Frees a large or huge object. Aborts if `object` is none.
-pub(crate) fn free(object: *mut u8) {
+/// Frees a large or huge object. Aborts if `object` is none. Whether this thread keeps it.
+#[inline]
+pub(crate) fn free(object: *mut u8) -> bool {
     let span = live_object(object);
-    let bytes = span.bytes();
     if span.is_sampled() {
         span.set_sampled(false);
         profile::freed(object);
     }
+    if run_cache::is_cached(span.pages())
+        && !span.is_huge()
+        && runtime::mcache().is_some_and(|mcache| mcache.put_large(span))
+    {
+        return true;
+    }
+    free_span(span);
+    false
+}
+
+/// Frees an object that the thread does not keep.
+#[cold]
+#[inline(never)]
+fn free_span(span: &'static MSpan) {
+    let bytes = span.bytes();
     if !span.is_huge() {
         if run_cache::is_cached(span.pages()) {
-            if runtime::mcache().is_some_and(|mcache| mcache.put_large(span)) {
-                return;
-            }
             calls::live_changed(-(bytes as i64));
             run_cache::put_large(span);
         } else {

@@ -273,7 +273,9 @@ mod tests {
             while scavenger.step(now_ns, Patience::Much, PIECES_A_CALL) {}
         };
         step(start_ns);
-        objects.into_iter().for_each(large::free);
+        for object in objects {
+            large::free(object);
+        }
         step(start_ns + 2_000_000_000);
         let soon = mheap::usage();
         assert!(soon.dirty * PAGE_BYTES >= 32 * MIB, "{} pages", soon.dirty);
