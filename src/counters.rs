@@ -48,6 +48,47 @@ pub(crate) struct Counters {
     pub(crate) from_spans: Counter,
     pub(crate) to_depot: Counter,
     pub(crate) to_spans: Counter,
+    /// Large objects that the cache of the thread had, or took.
+    pub(crate) large: LargeCounters,
+}
+
+/// Large objects of one thread. **Written by the owner, read by anyone.**
+pub(crate) struct LargeCounters {
+    allocations: Counter,
+    frees: Counter,
+    allocated_bytes: Counter,
+    freed_bytes: Counter,
+}
+
+impl LargeCounters {
+    #[inline]
+    pub(crate) fn allocated(&self, bytes: usize) {
+        self.allocations.add(1);
+        self.allocated_bytes.add(bytes);
+    }
+
+    #[inline]
+    pub(crate) fn freed(&self, bytes: usize) {
+        self.frees.add(1);
+        self.freed_bytes.add(bytes);
+    }
+
+    /// How many times it counted, modulo 2^32.
+    pub(crate) fn calls(&self) -> u32 {
+        (self.allocations.get() + self.frees.get()) as u32
+    }
+
+    /// Adds what was allocated to `sum`, but for what was freed.
+    pub(crate) fn add_allocated_to(&self, sum: &mut PageObjects) {
+        sum.allocations += self.allocations.get();
+        sum.allocated_bytes += self.allocated_bytes.get();
+    }
+
+    /// Adds what was freed to `sum`.
+    pub(crate) fn add_freed_to(&self, sum: &mut PageObjects) {
+        sum.frees += self.frees.get();
+        sum.freed_bytes += self.freed_bytes.get();
+    }
 }
 
 /// What threads do without an mcache, and large objects, by CPU.
@@ -182,7 +223,7 @@ impl Pages {
         calls::live_changed(new as i64 - old as i64);
     }
 
-    /// But for what the run caches have counted.
+    /// But for what the run caches and mcaches have counted.
     pub(crate) fn all(self) -> PageObjects {
         PageObjects {
             allocations: sum(|shared| &self.tally(shared).allocations),

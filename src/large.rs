@@ -20,15 +20,26 @@ use crate::base::size_class::SizeClass;
 use crate::base::{PAGE_BYTES, pages_for};
 use crate::config::{self, HugePages};
 use crate::counters::{Pages, calls};
-use crate::mheap::run_cache::{self, FreeRun};
-use crate::mheap::{self, Room, Run, spans};
+use crate::mheap::run_cache::{self, FreeRun, RUN_PAGES_MAX};
+use crate::mheap::{self, Room, Run, huge, spans};
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
-use crate::{backed, profile, sys};
+use crate::{profile, runtime, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
 /// cheaper than the system calls and page faults of a mapping each time.
 const REMAP_FROM_BYTES: usize = 16 << 20;
+
+/// A large object that this thread has kept; see [`alloc`]. `None` if it has none that fits.
+#[inline]
+pub(crate) fn alloc_kept(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u8>> {
+    let pages = pages_for(size.max(1));
+    if align > PAGE_BYTES || pages > RUN_PAGES_MAX {
+        return None;
+    }
+    let span = runtime::mcache()?.take_large(pages as u32)?;
+    reuse(span, pages as u32, zeroed)
+}
 
 /// Allocates pages for `size` bytes at a multiple of `align`. With `zeroed`, all bytes are zero,
 /// without a memset where the pages are fresh. Null if the system has no memory.
@@ -37,7 +48,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
         let pages = pages_for(size.max(1));
         alloc_run(pages as u32, align.div_ceil(PAGE_BYTES) as u32, zeroed)
     } else {
-        alloc_huge(size, align)
+        alloc_huge(size, align, zeroed)
     };
     object.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
@@ -55,7 +66,10 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
     let run = match align_pages {
         1 if run_cache::is_cached(pages) => match run_cache::take_large(pages)? {
             FreeRun::Pages(run) => run,
-            FreeRun::Span(span) => return reuse(span, zeroed),
+            FreeRun::Span(span) => {
+                calls::live_changed(span.bytes() as i64); // The run cache has counted it.
+                return reuse(span, pages, zeroed);
+            }
         },
         1 => run_cache::take(pages)?,
         _ => mheap::alloc_run(pages, align_pages)?,
@@ -66,34 +80,42 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
     };
     let start = run.start();
     if zeroed && !run.fresh {
-        // SAFETY: the run is ours, committed, and has that many bytes.
+        // SAFETY: the run is ours, committed, and has at least that many bytes.
         unsafe { start.write_bytes(0, pages as usize * PAGE_BYTES) };
     }
     // SAFETY: record and run are ours alone; the record is filled before anyone can find it.
     let span = unsafe {
-        MSpan::init(record, start.as_ptr(), pages, SizeClass::NONE, 0);
+        MSpan::init(record, start.as_ptr(), run.count, SizeClass::NONE, 0);
         record.as_ref()
     };
-    run.arena.set_span(run.first, pages, Some(span));
+    span.set_used(pages);
+    run.arena.set_span(run.first, run.count, Some(span));
     Pages::Large.allocated(span.bytes());
     Some(start)
 }
 
-/// Makes a span from a run cache a large object again.
-fn reuse(span: &'static MSpan, zeroed: bool) -> Option<NonNull<u8>> {
+/// Makes a span from a cache, of at least `pages` pages, a large object again.
+#[inline]
+fn reuse(span: &'static MSpan, pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
     let start = NonNull::new(span.base())?;
     if zeroed {
         // SAFETY: the pages are ours, committed, and have that many bytes.
-        unsafe { start.write_bytes(0, span.bytes()) };
+        unsafe { start.write_bytes(0, pages as usize * PAGE_BYTES) };
     }
+    span.set_used(pages);
     span.set_free(false);
-    calls::live_changed(span.bytes() as i64); // The run cache has counted it.
     Some(start)
 }
 
-/// A mapping of its own; its memory is zero.
-fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
+/// A mapping of its own: one that is kept of an object before, or a new one, whose memory is zero.
+fn alloc_huge(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u8>> {
     let bytes = mapping_bytes(size)?;
+    if align <= ARENA_BYTES
+        && let Some(span) = huge::take(bytes)
+        && let Some(object) = reuse_huge(span, size, zeroed)
+    {
+        return Some(object);
+    }
     let room = mheap::make_room(bytes)?;
     let record = spans::take_record()?;
     let base = arena::reserve_huge(bytes, align.max(ARENA_BYTES)).filter(|base| {
@@ -124,8 +146,37 @@ fn alloc_huge(size: usize, align: usize) -> Option<NonNull<u8>> {
     span.set_huge();
     arena::set_huge(base.addr().get(), bytes, Some(span));
     Pages::Huge.allocated(bytes);
+    huge::changed(0, bytes);
     room.keep();
     Some(base)
+}
+
+/// Makes a mapping that was kept an object again, of `size` bytes; `None` if it is too short and can't grow.
+fn reuse_huge(span: &'static MSpan, size: usize, zeroed: bool) -> Option<NonNull<u8>> {
+    let (object, kept, wanted) = (span.base(), span.bytes(), mapping_bytes(size)?);
+    let base = NonNull::new(object)?;
+    // SAFETY: the mapping is ours, and nothing lives in it.
+    if zeroed && !unsafe { sys::release(base, kept, false) } {
+        // SAFETY: as above; it has that many bytes.
+        unsafe { base.write_bytes(0, kept) };
+    }
+    span.set_free(false);
+    Pages::Huge.allocated(kept);
+    huge::changed(0, kept);
+    if wanted <= kept {
+        span.set_used((wanted / PAGE_BYTES) as u32);
+        return Some(base);
+    }
+    if resize_huge_in_place(span, size) {
+        return Some(base);
+    }
+    let moved = move_huge(object, size, ARENA_BYTES);
+    if moved.is_none() {
+        Pages::Huge.freed(kept);
+        huge::changed(kept, 0);
+        huge::unmap(span);
+    }
+    moved
 }
 
 /// Bytes of a mapping for `size` bytes: whole pages of the heap and of the system.
@@ -144,6 +195,7 @@ pub(crate) fn usable_bytes(size: usize, align: usize) -> Option<usize> {
 }
 
 /// The span of a large object. Aborts if `object` is not the start of one.
+#[inline]
 fn live_object(object: *mut u8) -> &'static MSpan {
     match place_of(object.addr()) {
         Place::Live(span) if span.class() != SizeClass::NONE => {
@@ -157,14 +209,29 @@ fn live_object(object: *mut u8) -> &'static MSpan {
     }
 }
 
-/// Frees a large or huge object. Aborts if `object` is none.
-pub(crate) fn free(object: *mut u8) {
+/// Frees a large or huge object. Aborts if `object` is none. Whether this thread keeps it.
+#[inline]
+pub(crate) fn free(object: *mut u8) -> bool {
     let span = live_object(object);
-    let bytes = span.bytes();
     if span.is_sampled() {
         span.set_sampled(false);
         profile::freed(object);
     }
+    if run_cache::is_cached(span.pages())
+        && !span.is_huge()
+        && runtime::mcache().is_some_and(|mcache| mcache.put_large(span))
+    {
+        return true;
+    }
+    free_span(span);
+    false
+}
+
+/// Frees an object that the thread does not keep.
+#[cold]
+#[inline(never)]
+fn free_span(span: &'static MSpan) {
+    let bytes = span.bytes();
     if !span.is_huge() {
         if run_cache::is_cached(span.pages()) {
             calls::live_changed(-(bytes as i64));
@@ -176,12 +243,9 @@ pub(crate) fn free(object: *mut u8) {
         return;
     }
     Pages::Huge.freed(bytes);
-    backed::sub(bytes);
-    arena::set_huge(object.addr(), bytes, None);
-    spans::put_record(span);
-    if let Some(base) = NonNull::new(object) {
-        // SAFETY: the mapping of the object, which its owner gives up; no table refers to it.
-        unsafe { sys::unmap(base, bytes) };
+    huge::changed(bytes, 0);
+    if !huge::keep(span) {
+        huge::unmap(span);
     }
 }
 
@@ -210,12 +274,14 @@ fn resize_in_place(object: *mut u8, size: usize) -> bool {
     }
     let old = span.pages();
     let new = pages_for(size);
+    if span.takes_from_slack(new) {
+        return true;
+    }
     let Some(run) = Run::of(span) else {
         return false;
     };
     let (arena, first) = (run.arena, run.first);
     match new {
-        _ if new == old as usize => true,
         _ if new < old as usize => {
             let new = new as u32;
             Pages::Large.resized(span.bytes(), new as usize * PAGE_BYTES);
@@ -247,20 +313,13 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
         return false;
     };
     let old = span.bytes();
-    if bytes == old {
+    if span.takes_from_slack(bytes / PAGE_BYTES) {
         return true;
     }
     if bytes < old {
         Pages::Huge.resized(old, bytes);
-        backed::sub(old - bytes);
-        let start = base.addr().get();
-        let entries_from = start + bytes.next_multiple_of(ARENA_BYTES);
-        if entries_from < start + old {
-            arena::set_huge(entries_from, start + old - entries_from, None);
-        }
-        span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
-        // SAFETY: the tail of the mapping, which the object's owner gives up.
-        unsafe { sys::unmap(base.add(bytes), old - bytes) };
+        huge::changed(old, bytes);
+        huge::cut(span, bytes);
         return true;
     }
     let Some(room) = mheap::make_room(bytes - old) else {
@@ -310,6 +369,7 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
 /// been filled so far; any other may be used sparsely, and huge pages would be resident all the same.
 fn has_grown(base: NonNull<u8>, old: usize, bytes: usize, room: Room) {
     Pages::Huge.resized(old, bytes);
+    huge::changed(old, bytes);
     room.keep();
     if config::huge_pages() != HugePages::Never {
         // SAFETY: whole system pages of a mapping of ours.
@@ -323,5 +383,5 @@ pub(crate) fn alloc_for_growth(size: usize, align: usize) -> *mut u8 {
     if size < REMAP_FROM_BYTES {
         return alloc(size, align, false);
     }
-    alloc_huge(size, align).map_or(ptr::null_mut(), NonNull::as_ptr)
+    alloc_huge(size, align, false).map_or(ptr::null_mut(), NonNull::as_ptr)
 }

@@ -139,9 +139,12 @@ pub(crate) fn alloc_small(class: SizeClass, size: usize, caller: Caller) -> *mut
     profile::count(object, class, size, caller)
 }
 
-/// Allocates an object of whole pages; see [`large::alloc`].
+/// Allocates an object of whole pages; see [`large::alloc`]. One that the thread has kept is no slow call.
 pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
-    let object = with_scavenger(|| large::alloc(size, align, zeroed));
+    let object = match large::alloc_kept(size, align, zeroed) {
+        Some(kept) => kept.as_ptr(),
+        None => with_scavenger(|| large::alloc(size, align, zeroed)),
+    };
     profile::count(object, SizeClass::NONE, size, caller)
 }
 
@@ -203,8 +206,9 @@ pub(crate) fn grow_large(
 
 /// Frees an object of whole pages. Aborts if `object` is none.
 pub(crate) fn free_large(object: *mut u8) {
-    large::free(object);
-    scavenge::after_free();
+    if !large::free(object) {
+        scavenge::after_free();
+    }
 }
 
 /// Allocates `size` zero bytes at a multiple of `align`. Null if the system has no memory. Fresh

@@ -60,6 +60,55 @@ fn free_memory_goes_back_at_once_if_it_is_to() {
     });
 }
 
+/// A freed huge object goes back while the program does what is given.
+fn huge_object_goes_back(mut meanwhile: impl FnMut()) {
+    drop(Object::new(200 * MIB, 8, 1));
+    assert!(rss_bytes() > 200 * MIB, "{} bytes", rss_bytes());
+    let start = Instant::now();
+    while rss_bytes() > 32 * MIB {
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", stats());
+        meanwhile();
+    }
+    assert!(stats().huge_free_bytes < 32 * MIB, "{:?}", stats());
+}
+
+#[test]
+fn huge_objects_go_back_by_slow_calls() {
+    alone(|| huge_object_goes_back(|| drop(Object::new(MIB, 8, 1))));
+}
+
+#[test]
+fn huge_objects_go_back_by_the_background_thread() {
+    alone(|| {
+        assert!(spanmalloc::background::start());
+        huge_object_goes_back(|| thread::sleep(Duration::from_millis(50)));
+    });
+}
+
+#[test]
+fn huge_objects_go_back_at_once_if_they_are_to() {
+    alone(|| {
+        set_config(config().release(Release::AtOnce));
+        drop(Object::new(200 * MIB, 8, 1));
+        assert!(rss_bytes() < 32 * MIB, "{} bytes", rss_bytes());
+        assert_eq!(stats().huge_free_bytes, 0);
+    });
+}
+
+#[test]
+fn free_huge_objects_make_room_for_others_under_a_limit() {
+    alone(|| {
+        set_memory_limit(MemoryLimit::Bytes(160 * MIB));
+        for seed in 0..3 {
+            drop(Object::new(100 * MIB, 8, seed));
+            let objects: Vec<_> = (0..12).map(|seed| Object::new(8 * MIB, 8, seed)).collect();
+            assert!(rss_bytes() < 180 * MIB, "{} bytes", rss_bytes());
+            drop(objects);
+        }
+        assert!(peak_rss_bytes() < 200 * MIB, "{}", peak_rss_bytes());
+    });
+}
+
 #[test]
 fn idle_threads_keep_little() {
     const THREADS: usize = 50;

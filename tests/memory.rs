@@ -186,6 +186,47 @@ fn zeroed_huge_objects_are_not_touched() {
 }
 
 #[test]
+fn huge_objects_get_the_pages_of_those_before() {
+    alone(|| {
+        drop(Object::new(100 * MIB, 1, 1));
+        let (rss, faults) = (rss_bytes(), stats().minor_faults);
+        assert!(rss > 100 * MIB, "{rss} bytes");
+        for round in 0..10 {
+            // Longer ones and shorter ones; those before are cut, and grow.
+            for mib in [100, 80, 90, 70] {
+                Object::new(mib * MIB, 1, round).check();
+            }
+        }
+        let faults = stats().minor_faults - faults;
+        let whole = (10 * 340 * MIB / 4096) as u64;
+        assert!(faults < whole / 8, "{faults} page faults of {whole}");
+        assert!(peak_rss_bytes() < rss + 4 * MIB, "{}", peak_rss_bytes());
+        trim();
+        assert!(rss_bytes() < 32 * MIB, "{} bytes are left", rss_bytes());
+    });
+}
+
+#[test]
+fn zeroed_huge_objects_are_zero_where_others_were() {
+    alone(|| {
+        for (before, mib) in [(100, 100), (100, 90), (80, 120), (128, 64)] {
+            Object::new(before * MIB, 1, 1).check();
+            let rss = rss_bytes();
+            let zeroed = Object::try_zeroed(mib * MIB, 1, 2);
+            assert!(rss_bytes() < rss + (mib + 1) * MIB);
+            drop(zeroed);
+        }
+        let layout = Layout::from_size_align(100 * MIB, 1).unwrap();
+        // SAFETY: the size is not zero.
+        let object = unsafe { SpanMalloc.alloc_zeroed(layout) };
+        assert!(!object.is_null());
+        assert!(rss_bytes() < 64 * MIB, "{} bytes touched", rss_bytes());
+        // SAFETY: the object is ours, and has this Layout.
+        unsafe { SpanMalloc.dealloc(object, layout) };
+    });
+}
+
+#[test]
 fn zeroed_large_objects_of_fresh_pages_are_not_touched() {
     alone(|| {
         let layout = Layout::from_size_align(16 * MIB, 1).unwrap();

@@ -214,11 +214,22 @@ fn double_free_of_a_large_object_is_a_free_of_free_memory() {
 }
 
 #[test]
-fn double_free_of_a_huge_object_is_a_free_of_a_foreign_pointer() {
+fn double_free_of_a_huge_object_is_a_free_of_free_memory() {
+    dies(FREE_MEMORY, || {
+        let object = alloc(100 << 20);
+        tell(object);
+        free(object, 100 << 20);
+        free(object, 100 << 20);
+    });
+}
+
+#[test]
+fn double_free_of_a_huge_object_that_has_gone_back_is_a_free_of_a_foreign_pointer() {
     dies(FOREIGN, || {
         let object = alloc(100 << 20);
         tell(object);
         free(object, 100 << 20);
+        trim();
         free(object, 100 << 20);
     });
 }

@@ -65,7 +65,8 @@ fn check_always(stats: &Stats) {
     ];
     let sum: usize = buckets.iter().sum();
     assert_eq!(sum, stats.committed_bytes, "{stats:?}");
-    let mapped = stats.reserved_bytes + stats.huge_live_bytes + stats.record_mapped_bytes;
+    let huge = stats.huge_live_bytes + stats.huge_free_bytes;
+    let mapped = stats.reserved_bytes + huge + stats.record_mapped_bytes;
     assert_eq!(mapped, stats.mapped_bytes);
     assert!(stats.committed_bytes <= stats.reserved_bytes);
     assert!(stats.record_bytes <= stats.record_mapped_bytes);
@@ -123,7 +124,8 @@ fn check_quiet(stats: &Stats) {
     assert_eq!(left, (stats.live_objects + held) as u64);
     assert!(stats.released_slot_bytes <= stats.current_free_bytes + stats.partial_free_bytes);
     let heap = stats.committed_bytes - stats.released_bytes - stats.fresh_bytes;
-    let backed = heap - stats.released_slot_bytes + stats.huge_live_bytes + stats.record_bytes;
+    let huge = stats.huge_live_bytes + stats.huge_free_bytes;
+    let backed = heap - stats.released_slot_bytes + huge + stats.record_bytes;
     assert_eq!(backed, stats.backed_bytes, "{stats:?}");
 }
 
@@ -510,7 +512,14 @@ fn pages_are_fresh_live_cached_dirty_or_released() {
         assert_eq!(grown, 100 * MIB);
         assert_eq!(address_space_bytes() - space, grown);
         drop(huge);
+        let kept = stats();
+        check_quiet(&kept);
+        assert_eq!(kept.mapped_bytes - mapped, grown);
+        assert_eq!(kept.huge_free_bytes, 100 * MIB);
+        trim();
+        check_quiet(&stats());
         assert_eq!(stats().mapped_bytes, mapped);
+        assert_eq!(address_space_bytes(), space);
         assert!(stats().uptime_ns > released.uptime_ns);
     });
 }

@@ -93,7 +93,7 @@ impl MCache {
                 .saturating_sub(capacity_at_first(class));
             extra * class.object_bytes()
         });
-        paid.sum()
+        paid.sum::<usize>() + self.large_budget_bytes()
     }
 
     /// Objects that the magazine of a class may hold.

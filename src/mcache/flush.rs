@@ -69,11 +69,13 @@ impl MCache {
         }
     }
 
-    /// Gives everything back: all objects to their spans, all current spans to their shards.
+    /// Gives everything back: all objects to their spans, all current spans to their shards,
+    /// all large objects to the run cache.
     pub(crate) fn flush_all(&self) {
         for index in 1..MAGAZINES {
             self.flush_class(SizeClass::new(index));
         }
+        self.flush_large();
     }
 
     /// Gives the memory of the slots back, none of which is in use: fresh slots are null as well.

@@ -15,7 +15,7 @@
 //!
 //! A magazine starts small and doubles with each refill or flush of its class, as long as the
 //! process has [`budget`] left, and shrinks to nothing again when a round of the thread's slow calls
-//! passes without one for that class.
+//! passes without one for that class. Large objects have a cache of their own ([`large`]).
 //!
 //! Invariants:
 //!
@@ -31,6 +31,7 @@ pub(crate) mod budget;
 mod capacity;
 mod counting;
 mod flush;
+mod large;
 mod list;
 mod magazine;
 mod refill;
@@ -55,6 +56,7 @@ use crate::sync::atomic::{
 };
 use crate::sys;
 use capacity::{Slow, SlowCalls};
+use large::LargeCache;
 use magazine::{Magazine, Slot};
 
 /// Slow calls of a thread between two looks at a class: whether it has gone idle. So a round, from one
@@ -101,6 +103,8 @@ pub(crate) struct MCache {
     pub(crate) calls_when_emptied: Cell<u32>,
     /// Slow calls, for [`MCache::looks_at_clock`].
     calls_since_look: Cell<u8>,
+    /// Free large objects.
+    large: LargeCache,
     /// A batch record for the next flush.
     spare: Cell<Option<BatchRef>>,
     /// Next free mcache. **Under the `runtime::REGISTRY` lock.**
@@ -127,9 +131,10 @@ pub(crate) struct Owner {
 }
 
 impl MCache {
-    /// Slow calls of its owner so far. Any thread may ask.
+    /// Slow calls of its owner so far, those for large objects included. Any thread may ask.
     pub(crate) fn slow_calls(&self) -> u32 {
-        self.slow_calls.load(Relaxed)
+        let small = self.slow_calls.load(Relaxed);
+        small.wrapping_add(self.counters.large.calls())
     }
 
     /// Counts a slow call of any kind; whether it is the eighth. The owner calls.
@@ -263,18 +268,21 @@ impl MCache {
     fn note_slow_call(&self, class: SizeClass) {
         let of_class = &self.calls_in_round[class.index()];
         of_class.set(of_class.get().saturating_add(1));
-        let calls = self.slow_calls().wrapping_add(1);
+        let calls = self.slow_calls.load(Relaxed).wrapping_add(1);
         self.slow_calls.store(calls, Relaxed);
         if calls.is_multiple_of(SLOW_CALLS_A_LOOK) {
             let looks = (calls / SLOW_CALLS_A_LOOK) as usize;
-            let looked_at = SizeClass::new(1 + looks % (MAGAZINES - 1));
-            self.give_back_if_idle(looked_at);
+            self.give_back_if_idle(SizeClass::new(looks % MAGAZINES));
         }
     }
 
-    /// Ends a round of a class: gives back its magazine and current span if it had no slow call in it.
+    /// Ends a round of a class: gives back its magazine and current span if it had no slow call in it; or its
+    /// large objects.
     #[cold]
     fn give_back_if_idle(&self, class: SizeClass) {
+        if class == SizeClass::NONE {
+            return self.flush_large_if_idle();
+        }
         let calls = self.calls_in_round[class.index()].take();
         if calls == 0 && self.capacity_of(class) > 0 {
             self.flush_class(class);

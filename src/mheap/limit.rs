@@ -7,7 +7,7 @@
 //! refused.
 
 use super::release::release_down_to;
-use super::{HEAP, Heap, HeapGuard, Run};
+use super::{HEAP, Heap, HeapGuard, Run, huge};
 use crate::base::PAGE_BYTES;
 use crate::{backed, config, sys};
 
@@ -70,6 +70,10 @@ pub(super) fn alloc_backed(heap: &mut Heap, count: u32) -> Option<Run> {
 /// Releases free pages until what is backed is below the limit, if that can be had. False if it is refused.
 fn release(mut heap: HeapGuard) -> bool {
     let excess = backed::above_limit(0).div_ceil(PAGE_BYTES);
+    // Free mappings of huge objects first: nothing else can use them.
+    let (heap_again, mapped) = huge::release(heap, excess);
+    heap = heap_again;
+    let excess = excess.saturating_sub(mapped);
     let goal = heap.dirty_pages.saturating_sub(excess);
     if heap.dirty_pages > goal {
         let start_ns = sys::now_ns();

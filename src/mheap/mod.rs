@@ -17,6 +17,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod huge;
 pub(crate) mod huge_pages;
 mod limit;
 mod release;
@@ -27,6 +28,8 @@ pub(crate) use limit::{Room, make_room};
 pub(crate) use release::{RELEASE_PAGES, release_all, release_pages};
 
 use core::ptr::NonNull;
+
+use huge::Huge;
 
 use crate::arena::{ARENA_BYTES, Arena};
 use crate::base::PAGE_BYTES;
@@ -81,6 +84,8 @@ pub(crate) struct Heap {
     touched_pages: usize,
     /// Most pages in use since [`usage`] was asked.
     peak_in_use_pages: usize,
+    /// Objects with mappings of their own, and free mappings.
+    huge: Huge,
     /// Time for releases under a memory limit.
     limit_pace: Pace<{ limit::SHARE_DIVISOR }>,
 }
@@ -95,10 +100,11 @@ static HEAP: Mutex<Heap> = Mutex::new(Heap {
     reserved_pages: 0,
     touched_pages: 0,
     peak_in_use_pages: 0,
+    huge: Huge::NONE,
     limit_pace: Pace::new(),
 });
 
-/// What the scavenger looks at, in pages.
+/// What the scavenger looks at, in pages, huge objects included.
 pub(crate) struct Usage {
     pub(crate) in_use: usize,
     /// Most that were in use since the last look.
@@ -115,7 +121,7 @@ pub(crate) fn usage() -> Usage {
     Usage {
         in_use,
         peak: peak.max(in_use),
-        dirty: heap.dirty_pages,
+        dirty: heap.dirty_pages + heap.huge.free_pages(),
     }
 }
 
@@ -128,6 +134,8 @@ pub(crate) struct Pages {
     pub(crate) dirty: usize,
     /// Free, and above the highest page of their arena that was ever in use.
     pub(crate) fresh: usize,
+    /// In free mappings of huge objects, which are none of the heap's.
+    pub(crate) huge_free: usize,
 }
 
 /// The heap's counters.
@@ -208,6 +216,7 @@ impl Heap {
             // Those that are just released with their neighbours are not free.
             fresh: (self.committed_pages - self.touched_pages)
                 .min(self.free_pages - self.dirty_pages),
+            huge_free: self.huge.free_pages(),
         }
     }
 
@@ -256,8 +265,13 @@ impl Heap {
         }
     }
 
+    /// Pages in use, huge objects included.
     fn in_use_pages(&self) -> usize {
-        self.committed_pages - self.free_pages
+        self.committed_pages - self.free_pages + self.huge.live_pages()
+    }
+
+    fn note_peak(&mut self) {
+        self.peak_in_use_pages = self.peak_in_use_pages.max(self.in_use_pages());
     }
 
     /// Notes that pages just taken from an arena are in use from here on.
@@ -266,7 +280,7 @@ impl Heap {
         let touched = unsafe { &mut arena.committed().touched_pages };
         let end = (taken.first + taken.count).max(*touched);
         self.touched_pages += (end - core::mem::replace(touched, end)) as usize;
-        self.peak_in_use_pages = self.peak_in_use_pages.max(self.in_use_pages());
+        self.note_peak();
     }
 
     /// Accounts for pages just taken from an arena.

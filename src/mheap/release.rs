@@ -10,7 +10,7 @@
 //! freed 95 % of it took 0.35 s of CPU time so, and 0.19 s without.
 
 use super::huge_pages::{self, HUGE_PAGE_PAGES};
-use super::{HEAP, Heap, HeapGuard};
+use super::{HEAP, Heap, HeapGuard, huge};
 use crate::arena::Arena;
 use crate::base::PAGE_BYTES;
 use crate::config::{self, Release};
@@ -41,16 +41,23 @@ pub(crate) fn after_free(heap: HeapGuard) {
     }
 }
 
-/// Releases all dirty pages of the heap; their bytes.
+/// Releases all dirty pages of the heap, and all free mappings of huge objects; their bytes.
 pub(crate) fn release_all() -> usize {
-    release_down_to(HEAP.lock(), 0, u32::MAX, RELEASE_PAGES) * PAGE_BYTES
+    let (heap, mapped) = huge::release(HEAP.lock(), usize::MAX);
+    (mapped + release_down_to(heap, 0, u32::MAX, RELEASE_PAGES)) * PAGE_BYTES
 }
 
-/// Releases about so many dirty pages, at least as many if there are; their number.
-pub(crate) fn release_pages(count: usize) -> usize {
-    let heap = HEAP.lock();
-    let goal = heap.dirty_pages.saturating_sub(count);
-    release_down_to(heap, goal, RUNS_A_CALL, RELEASE_PAGES)
+/// Releases about so many pages that are free and backed, at least as many if there are; their number. Up to
+/// `idle_mapped` of them are in free mappings of huge objects, the others are so only if the heap has none.
+pub(crate) fn release_pages(count: usize, idle_mapped: usize) -> usize {
+    let (heap, mapped) = huge::release(HEAP.lock(), count.min(idle_mapped));
+    let left = count.saturating_sub(mapped);
+    let goal = heap.dirty_pages.saturating_sub(left);
+    let released = mapped + release_down_to(heap, goal, RUNS_A_CALL, RELEASE_PAGES);
+    if released > 0 {
+        return released;
+    }
+    huge::release(HEAP.lock(), count).1
 }
 
 /// Releases dirty pages until at most `goal` are left, in at most so many runs of at most `run_pages`; how

@@ -3,13 +3,15 @@
 //! A span or large object that goes away is often followed by one of as many pages. Each shard keeps
 //! a few runs for each page count, found again in constant time and without the heap's lock; this
 //! took large objects of 32 to 256 KiB from 3,590 to 679 instructions. The pages of a large object
-//! stay with its span, marked as free: the next large object of as many pages has nothing to fill in.
+//! stay with its span, marked as free: the next large object of as many pages has nothing to fill in. Large
+//! objects come from here, and go here, if their thread's mcache has none, or no room.
 //! What does not fit goes to the heap, where it coalesces.
 //!
 //! Invariants:
 //!
 //! 1. `cached_pages` is the sum over the bins, at most [`CACHED_PAGES_MAX`].
-//! 2. A span in a bin is marked as free, and the page table has it for all its pages.
+//! 2. Bit `n - 1` of `occupied` is set exactly if the bin of runs of `n` pages is not empty.
+//! 3. A span in a bin is marked as free, and the page table has it for all its pages.
 
 #![allow(unsafe_code)]
 
@@ -26,7 +28,10 @@ use crate::sync::Mutex;
 use crate::sync::usage::LockUse;
 
 /// Longest run kept, in pages: 512 KiB.
-const RUN_PAGES_MAX: usize = 64;
+pub(crate) const RUN_PAGES_MAX: usize = 64;
+/// A large object may have more pages than it wants by one part of so many: the lengths of free runs are as
+/// spread as those that are asked for.
+const SLACK_DIVISOR: u32 = 4;
 /// Runs kept of one length.
 const RUNS_A_BIN: usize = 16;
 /// Pages kept in a shard: 2 MiB. A bound on memory: these pages are backed and can't coalesce.
@@ -50,6 +55,8 @@ pub(crate) enum FreeRun {
 
 struct Bins {
     cached_pages: u32,
+    /// Bins that are not empty, one bit each.
+    occupied: u64,
     /// Fewest pages that were cached since [`shrink`].
     least_pages: u32,
     /// Large objects that came by here.
@@ -59,6 +66,7 @@ struct Bins {
 
 const EMPTY: Bins = Bins {
     cached_pages: 0,
+    occupied: 0,
     least_pages: 0,
     large: PageObjects::NONE,
     bins: [Bin {
@@ -83,14 +91,14 @@ pub(crate) fn take(count: u32) -> Option<Run> {
     alloc_run(count, 1)
 }
 
-/// As [`take`], for a large object of [`is_cached`] pages. One that has its span still is counted here: its
-/// pages leave the cache in the same step.
+/// As [`take`], for a large object of [`is_cached`] pages; a quarter more at most. One that has its span still is
+/// counted here: its pages leave the cache in the same step.
 pub(crate) fn take_large(count: u32) -> Option<FreeRun> {
     let mut bins = SHARDS[shard_here()].lock();
-    let cached = bins.pop(count);
-    if let Some(FreeRun::Span(_)) = cached {
+    let cached = bins.pop_for_large(count);
+    if let Some(FreeRun::Span(span)) = cached {
         bins.large.allocations += 1;
-        bins.large.allocated_bytes += u64::from(count) * PAGE_BYTES as u64;
+        bins.large.allocated_bytes += span.bytes() as u64;
     }
     drop(bins);
     cached.or_else(|| alloc_run(count, 1).map(FreeRun::Pages))
@@ -123,6 +131,20 @@ pub(crate) fn put_large(span: &'static MSpan) {
         return;
     }
     drop(bins);
+    give_to_heap(span);
+}
+
+/// The same of one that an mcache kept, which has counted it, and marked it as free.
+pub(crate) fn put_span(span: &'static MSpan) {
+    let mut bins = SHARDS[shard_here()].lock();
+    if bins.push(span.pages(), FreeRun::Span(span)) {
+        return;
+    }
+    drop(bins);
+    give_to_heap(span);
+}
+
+fn give_to_heap(span: &'static MSpan) {
     if let Some(run) = FreeRun::Span(span).into_pages() {
         free_run(run);
     }
@@ -179,6 +201,16 @@ pub(crate) unsafe fn tally() -> (usize, PageObjects) {
     sum
 }
 
+/// Most pages that an object gets which wants `pages`.
+pub(crate) fn pages_at_most(pages: u32) -> u32 {
+    (pages + pages / SLACK_DIVISOR).min(RUN_PAGES_MAX as u32)
+}
+
+/// The bins of runs of `from` to `to` pages, one bit each.
+pub(crate) fn lists(from: u32, to: u32) -> u64 {
+    (u64::MAX << (from - 1)) & (u64::MAX >> (RUN_PAGES_MAX as u32 - to))
+}
+
 impl FreeRun {
     /// The pages alone. Without a lock of this floor or one above it.
     fn into_pages(self) -> Option<Run> {
@@ -193,11 +225,20 @@ impl FreeRun {
 }
 
 impl Bins {
+    /// The shortest run that a large object of `count` pages may have.
+    fn pop_for_large(&mut self, count: u32) -> Option<FreeRun> {
+        let fitting = self.occupied & lists(count, pages_at_most(count));
+        self.pop(fitting.trailing_zeros() + 1)
+    }
+
     fn pop(&mut self, count: u32) -> Option<FreeRun> {
         let bin = self.bins.get_mut(count as usize - 1)?;
         let last = bin.len.checked_sub(1)?;
         let run = bin.runs.get_mut(last as usize)?.take();
         bin.len = last;
+        if last == 0 {
+            self.occupied &= !lists(count, count);
+        }
         self.cached_pages -= count;
         self.least_pages = self.least_pages.min(self.cached_pages);
         run
@@ -215,6 +256,7 @@ impl Bins {
         }
         *slot = Some(run);
         bin.len += 1;
+        self.occupied |= lists(count, count);
         self.cached_pages += count;
         true
     }

@@ -98,6 +98,8 @@ pub(crate) struct MSpan {
     /// atomic: a block's mask is written by its holder when the block is carved, later **under the
     /// home lock**.
     masks: Cell<Option<NonNull<TinyMasks>>>,
+    /// Of the pages of a large object, those beyond what was asked for. **Written by who owns the object.**
+    slack: Cell<u32>,
 }
 
 /// The part of a span under the lock of its home shard.
@@ -279,6 +281,7 @@ impl MSpan {
                 huge: Cell::new(false),
                 flags: AtomicU8::new(0),
                 shared: UnsafeCell::new(shared),
+                slack: Cell::new(0),
             });
         }
     }
@@ -352,10 +355,33 @@ impl MSpan {
             .store(others | if is_set { flag } else { 0 }, Relaxed);
     }
 
-    /// Changes the place and length of a large object. Its owner calls.
+    /// Changes the place and length of a large object, all of which was asked for. Its owner calls.
     pub(crate) fn set_extent(&self, base: *mut u8, pages: u32) {
         self.base.set(base);
         self.pages.set(pages);
+        self.slack.set(0);
+    }
+
+    /// Says how many of the pages of a large object were asked for: at most as many as it has. Its owner calls.
+    pub(crate) fn set_used(&self, pages: u32) {
+        self.slack.set(self.pages() - pages);
+    }
+
+    /// Whether a large object has that many pages, no fewer than were asked for, and they are from here on. Its
+    /// owner calls.
+    pub(crate) fn takes_from_slack(&self, pages: usize) -> bool {
+        let (all, slack) = (self.pages() as usize, self.slack.get() as usize);
+        let takes = (all - slack..=all).contains(&pages);
+        if takes {
+            self.set_used(pages as u32);
+        }
+        takes
+    }
+
+    /// Bytes that the owner of a large object may use.
+    #[cfg(feature = "preload")]
+    pub(crate) fn usable_bytes(&self) -> usize {
+        (self.pages() - self.slack.get()) as usize * PAGE_BYTES
     }
 
     /// Gives a span of tiny blocks its masks. Before anyone else knows the span.

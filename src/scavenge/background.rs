@@ -153,7 +153,7 @@ impl Look {
         Self {
             slow_calls: slow_calls.fold(0, u32::wrapping_add),
             in_use: pages.committed - pages.free,
-            dirty: pages.dirty,
+            dirty: pages.dirty + pages.huge_free,
         }
     }
 }

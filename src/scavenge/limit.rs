@@ -129,7 +129,8 @@ impl Limiter {
 fn is_far_after_release() -> bool {
     let excess = backed::above_limit(0);
     if excess > 0 {
-        mheap::release_pages(excess.div_ceil(PAGE_BYTES));
+        let pages = excess.div_ceil(PAGE_BYTES);
+        mheap::release_pages(pages, pages);
     }
     !is_near()
 }

@@ -55,6 +55,8 @@ struct Scavenger {
     all_threads_seen: bool,
     /// Whether there may be spans with free slots to release.
     has_idle_spans: bool,
+    /// Pages in free mappings of huge objects that nobody needed in the last round.
+    idle_mapped: usize,
 }
 
 static SCAVENGER: Mutex<Scavenger> = Mutex::new(Scavenger {
@@ -65,6 +67,7 @@ static SCAVENGER: Mutex<Scavenger> = Mutex::new(Scavenger {
     threads_seen: 0,
     all_threads_seen: true,
     has_idle_spans: false,
+    idle_mapped: 0,
 });
 
 /// When the next step is due; zero if there is more to do now. **Any thread; atomic**: a hint, the lock
@@ -167,6 +170,7 @@ impl Scavenger {
         mcentral::begin_round();
         mcentral::shrink_depots();
         mheap::run_cache::shrink();
+        self.idle_mapped = mheap::huge::begin_round();
         self.pace
             .spend(sys::thread_cpu_ns().saturating_sub(start_ns));
     }
@@ -179,8 +183,13 @@ impl Scavenger {
             _ => self.policy.goal(usage.in_use, patience),
         };
         let excess = (usage.in_use + usage.dirty).saturating_sub(goal);
-        if excess > 0 && mheap::release_pages(excess.min(RELEASE_PAGES as usize)) > 0 {
-            return true;
+        if excess > 0 {
+            let released =
+                mheap::release_pages(excess.min(RELEASE_PAGES as usize), self.idle_mapped);
+            self.idle_mapped = self.idle_mapped.saturating_sub(released);
+            if released > 0 {
+                return true;
+            }
         }
         if !self.all_threads_seen {
             let seen = runtime::empty_idle(
@@ -264,7 +273,9 @@ mod tests {
             while scavenger.step(now_ns, Patience::Much, PIECES_A_CALL) {}
         };
         step(start_ns);
-        objects.into_iter().for_each(large::free);
+        for object in objects {
+            large::free(object);
+        }
         step(start_ns + 2_000_000_000);
         let soon = mheap::usage();
         assert!(soon.dirty * PAGE_BYTES >= 32 * MIB, "{} pages", soon.dirty);

@@ -9,7 +9,7 @@
 //! it comes from, or as live.
 //!
 //! An object that threads pass on meanwhile may be seen in two magazines; so magazines hold at most what
-//! is outside. With pages it is the same: they leave the count of one place before they enter that of
+//! is outside, and large objects in mcaches at most what is in no span. With pages it is the same: they leave the count of one place before they enter that of
 //! another, and what is in none is in transit.
 
 #![allow(unsafe_code)]
@@ -75,19 +75,20 @@ impl Stats {
         let (cached, large) = unsafe { mheap::run_cache::tally() };
         // SAFETY: as above.
         let pages = unsafe { mheap::tally() };
-        let large = Pages::Large.all().and(large);
+        let large = Pages::Large.all().and(large).and(large_of_mcaches());
         self.large_allocations = large.allocations;
         self.large_frees = large.frees;
         self.large_live_objects = large.allocations.saturating_sub(large.frees) as usize;
         self.large_live_bytes = large.allocated_bytes.saturating_sub(large.freed_bytes) as usize;
-        self.cached_bytes = cached * PAGE_BYTES;
         self.reserved_bytes = pages.reserved * PAGE_BYTES;
         self.committed_bytes = pages.committed * PAGE_BYTES;
         self.dirty_bytes = pages.dirty * PAGE_BYTES;
         self.fresh_bytes = pages.fresh * PAGE_BYTES;
         self.released_bytes = (pages.free - pages.dirty - pages.fresh) * PAGE_BYTES;
-        self.in_use_bytes =
-            ((pages.committed - pages.free) * PAGE_BYTES).saturating_sub(self.cached_bytes);
+        self.in_use_bytes = (pages.committed - pages.free) * PAGE_BYTES;
+        let in_mcaches = mcache::all().map(MCache::large_pages).sum::<usize>();
+        self.cached_bytes = (cached + in_mcaches) * PAGE_BYTES;
+        self.huge_free_bytes = pages.huge_free * PAGE_BYTES;
         self.released_slot_bytes = mcentral::released_slot_bytes();
         self.backed_bytes = backed::bytes();
         self.record_mapped_bytes = meta::mapped_bytes();
@@ -202,14 +203,32 @@ impl Stats {
         self.spans_made = total(|class| class.spans_made);
         self.live_objects = small_objects + self.large_live_objects + self.huge_live_objects;
         self.live_bytes = self.small_live_bytes + self.large_live_bytes + self.huge_live_bytes;
-        let found = spans + self.large_live_bytes;
-        self.in_transit_bytes = self.in_use_bytes.saturating_sub(found);
-        self.mapped_bytes = self.reserved_bytes + self.huge_live_bytes + self.record_mapped_bytes;
+        // Threads take large objects from their caches, and leave them there, without a lock.
+        let in_spans = spans + self.large_live_bytes;
+        self.cached_bytes = (self.cached_bytes).min(self.in_use_bytes.saturating_sub(in_spans));
+        self.in_use_bytes -= self.cached_bytes;
+        self.in_transit_bytes = self.in_use_bytes.saturating_sub(in_spans);
+        let huge_bytes = self.huge_live_bytes + self.huge_free_bytes;
+        self.mapped_bytes = self.reserved_bytes + huge_bytes + self.record_mapped_bytes;
         if let Some(calls) = &mut self.calls {
             // What threads have not told yet may be more than the peak they told of.
             calls.peak_live_bytes = calls.peak_live_bytes.max(self.live_bytes as u64);
         }
     }
+}
+
+/// What mcaches counted of large objects. What is seen as allocated was free before: so frees are read after all
+/// allocations, and an object that is freed and allocated meanwhile does not count twice.
+fn large_of_mcaches() -> PageObjects {
+    let mut large = PageObjects::NONE;
+    for mcache in mcache::all() {
+        mcache.counters.large.add_allocated_to(&mut large);
+    }
+    fence(Acquire); // Pairs with the fence in `MCache::take_large`.
+    for mcache in mcache::all() {
+        mcache.counters.large.add_freed_to(&mut large);
+    }
+    large
 }
 
 fn sum(counter: impl Fn(&MCache) -> &Counter) -> u64 {

@@ -95,6 +95,7 @@ pub(super) const FIELDS: &[Field<Stats>] = fields! { Stats:
     fresh_bytes Gauge Bytes "Pages that were committed and never used"
     in_transit_bytes Gauge Bytes "Pages that a thread is just moving"
     released_slot_bytes Gauge Bytes "Of the free slots, what went back to the system"
+    huge_free_bytes Gauge Bytes "Free mappings of huge objects"
     reserved_bytes Gauge Bytes "Address space in arenas"
     committed_bytes Gauge Bytes "Accessible part of the arenas"
     in_use_bytes Gauge Bytes "Spans and large objects"

@@ -35,8 +35,8 @@ use crate::runtime;
 ///    `large_live_bytes`, `magazine_bytes`, `depot_bytes`, `current_free_bytes`, `partial_free_bytes`,
 ///    `split_free_bytes`, `tail_bytes`, `cached_bytes`, `dirty_bytes`, `released_bytes`, `fresh_bytes` and
 ///    `in_transit_bytes`.
-/// 2. `mapped_bytes` is `reserved_bytes` + `huge_live_bytes` + `record_mapped_bytes`, and `reserved_bytes` is
-///    at least `committed_bytes`.
+/// 2. `mapped_bytes` is `reserved_bytes` + `huge_live_bytes` + `huge_free_bytes` + `record_mapped_bytes`, and
+///    `reserved_bytes` is at least `committed_bytes`.
 /// 3. `live_bytes` is `small_live_bytes` + `large_live_bytes` + `huge_live_bytes`; what is said of small
 ///    objects is the sum over [`Stats::classes`].
 /// 4. In each class, the bytes of all `spans` are the sum of its live bytes, of what magazines and depots
@@ -56,7 +56,7 @@ use crate::runtime;
 ///    did it, and whether they are still there.
 /// 6. `allocated_objects` - `freed_objects` is `live_objects` and the objects in magazines, in each class too.
 /// 7. `backed_bytes` is `committed_bytes` - `released_bytes` - `fresh_bytes` - `released_slot_bytes` +
-///    `huge_live_bytes` + `record_bytes`.
+///    `huge_live_bytes` + `huge_free_bytes` + `record_bytes`.
 ///
 /// In the child of a `fork`, what other threads of the parent had in hand at that moment stays where it was.
 ///
@@ -135,6 +135,8 @@ pub struct Stats {
     pub in_transit_bytes: usize,
     /// Bytes in free slots of spans (which are counted above) that went back to the system.
     pub released_slot_bytes: usize,
+    /// Bytes in mappings of huge objects that are free, and kept for the next ones.
+    pub huge_free_bytes: usize,
 
     /// Bytes of address space in arenas.
     pub reserved_bytes: usize,
@@ -143,7 +145,8 @@ pub struct Stats {
     /// Bytes in spans and large objects: all that is committed, but for free pages and run caches.
     pub in_use_bytes: usize,
     /// Bytes of memory that the allocator has from the system, as the memory limit counts them: spans less
-    /// what went back of their free slots, free pages that are backed, huge objects, records.
+    /// what went back of their free slots, free pages that are backed, huge objects and free mappings of them,
+    /// records.
     pub backed_bytes: usize,
     /// Bytes of address space that the allocator has from the system.
     pub mapped_bytes: usize,
@@ -154,8 +157,8 @@ pub struct Stats {
     /// Bytes that magazines may hold beyond what each has at first.
     pub magazine_budget_bytes: usize,
 
-    /// Bytes that went back to the system so far, by `madvise`, of pages, slots and records. Huge objects,
-    /// which are unmapped when they are freed, are not among them.
+    /// Bytes that went back to the system so far, by `madvise`, of pages, slots and records. Mappings of huge
+    /// objects, which are unmapped, are not among them.
     pub returned_bytes: u64,
     /// System calls for that, those that the system refused included.
     pub return_calls: u64,

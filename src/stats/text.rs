@@ -85,6 +85,7 @@ impl Stats {
             ("free slots, given back", self.released_slot_bytes),
             ("address space of arenas", self.reserved_bytes),
             ("address space of huge objects", self.huge_live_bytes),
+            ("of free mappings of such", self.huge_free_bytes),
             ("address space of records", self.record_mapped_bytes),
         ] {
             writeln!(out, "  {name:<NAME$}{:>14}", bytes_of(bytes))?;

@@ -333,7 +333,7 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
     if size > SIZE_MAX - ALIGN {
         return out_of_memory();
     }
-    let usable = span.bytes();
+    let usable = span.usable_bytes();
     if class_for(size, ALIGN) != SizeClass::NONE {
         // SAFETY: the caller's contract.
         return unsafe { move_to_new_for(object, usable, size, caller) };
@@ -421,7 +421,7 @@ fn usable_size(object: *mut c_void) -> usize {
                 foreign::report("malloc_usable_size", object.addr());
                 return 0;
             };
-            span.bytes()
+            span.usable_bytes()
         }
     }
 }
