@@ -159,12 +159,28 @@ fn live_object(object: *mut u8) -> &'static MSpan {
 
 /// Frees a large or huge object. Aborts if `object` is none.
 pub(crate) fn free(object: *mut u8) {
-    let span = live_object(object);
-    let bytes = span.bytes();
+    free_span(live_object(object));
+}
+
+/// The heap profile has the object of a span no more.
+pub(crate) fn forget_sample(span: &MSpan) {
     if span.is_sampled() {
         span.set_sampled(false);
-        profile::freed(object);
+        profile::freed(span.base());
     }
+}
+
+/// Frees a large object whose memory went back to the system.
+#[cfg(feature = "secure")]
+pub(crate) fn free_released(span: &'static MSpan) {
+    Pages::Large.freed(span.bytes());
+    spans::free_released_span(span);
+}
+
+/// Frees the object of a span, which is live.
+pub(crate) fn free_span(span: &'static MSpan) {
+    let bytes = span.bytes();
+    forget_sample(span);
     if !span.is_huge() {
         if run_cache::is_cached(span.pages()) {
             calls::live_changed(-(bytes as i64));
@@ -175,8 +191,19 @@ pub(crate) fn free(object: *mut u8) {
         }
         return;
     }
-    Pages::Huge.freed(bytes);
-    backed::sub(bytes);
+    huge_is_freed(span);
+    end_huge(span);
+}
+
+/// Counts that a huge object was freed, whose memory goes.
+pub(crate) fn huge_is_freed(span: &MSpan) {
+    Pages::Huge.freed(span.bytes());
+    backed::sub(span.bytes());
+}
+
+/// Gives the mapping and the record of a huge object back.
+pub(crate) fn end_huge(span: &'static MSpan) {
+    let (object, bytes) = (span.base(), span.bytes());
     arena::set_huge(object.addr(), bytes, None);
     spans::put_record(span);
     if let Some(base) = NonNull::new(object) {

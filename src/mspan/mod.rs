@@ -32,6 +32,8 @@ use core::ptr::NonNull;
 use crate::base::PAGE_BYTES;
 use crate::base::fatal::Crime;
 use crate::base::size_class::{Geometry, SLOTS_MAX, SizeClass};
+#[cfg(feature = "secure")]
+use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 
 /// Words of a bitmap with one bit a slot.
@@ -67,6 +69,9 @@ impl Set {
 const FREE: u8 = 1;
 /// The heap profile has a sample here.
 const SAMPLED: u8 = 2;
+/// The last page is one without access.
+#[cfg(feature = "secure")]
+const GUARDED: u8 = 4;
 
 /// Live objects of each 16-byte block of a span of tiny blocks: one bit a byte, set where a live
 /// object starts.
@@ -89,7 +94,7 @@ pub(crate) struct MSpan {
     home: Cell<u8>,
     /// Whether the object has a mapping of its own. **Fixed after init.**
     huge: Cell<bool>,
-    /// [`FREE`] and [`SAMPLED`]. **Atomic**: of a large object, written by who owns the pages, and read by a
+    /// [`FREE`], [`SAMPLED`] and, in secure mode, `GUARDED`. **Atomic**: of a large object, written by who owns the pages, and read by a
     /// caller's crime; else under the home lock.
     flags: AtomicU8,
     /// **Under the home lock.**
@@ -98,6 +103,10 @@ pub(crate) struct MSpan {
     /// atomic: a block's mask is written by its holder when the block is carved, later **under the
     /// home lock**.
     masks: Cell<Option<NonNull<TinyMasks>>>,
+    /// In secure mode, the states of the slots, or what is known of the large object: see
+    /// [`secure`](crate::secure). **Any thread; atomic.**
+    #[cfg(feature = "secure")]
+    pub(crate) secure: AtomicPtr<AtomicU16>,
 }
 
 /// The part of a span under the lock of its home shard.
@@ -273,6 +282,8 @@ impl MSpan {
             this.write(Self {
                 base: Cell::new(base),
                 masks: Cell::new(None),
+                #[cfg(feature = "secure")]
+                secure: AtomicPtr::new(core::ptr::null_mut()),
                 pages: Cell::new(pages),
                 class: Cell::new(class),
                 home: Cell::new(home),
@@ -343,6 +354,18 @@ impl MSpan {
     /// else knows the span.
     pub(crate) fn set_sampled(&self, sampled: bool) {
         self.set_flag(SAMPLED, sampled);
+    }
+
+    /// Whether the last page is one without access.
+    #[cfg(feature = "secure")]
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.flags.load(Relaxed) & GUARDED != 0
+    }
+
+    /// Says whether [`Self::is_guarded`]. Nobody else knows the span, or its slots are all free.
+    #[cfg(feature = "secure")]
+    pub(crate) fn set_guarded(&self, guarded: bool) {
+        self.set_flag(GUARDED, guarded);
     }
 
     /// A load and a store: one writer at a time.

@@ -70,6 +70,8 @@ pub(super) fn may_be_emptied(own: &MCache) {
 pub(super) fn forget_others(own: Option<&MCache>) {
     for mcache in mcache::all() {
         mcache.owner.set(None);
+        #[cfg(feature = "secure")]
+        mcache.forget_random();
     }
     let slot = SlotOfThread::here();
     if let (Some(own), Some(slot)) = (own, slot) {

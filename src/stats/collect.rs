@@ -22,7 +22,7 @@ use crate::mcache::{self, MCache, budget};
 use crate::mcentral::{self, ClassTally};
 use crate::sync::atomic::{Ordering::Acquire, fence};
 use crate::sync::waits;
-use crate::{backed, meta, mheap, profile, runtime, sys};
+use crate::{backed, meta, mheap, profile, runtime, secure, sys};
 
 /// Classes whose objects share spans.
 const TINY: usize = MAGAZINES - CLASSES;
@@ -75,12 +75,14 @@ impl Stats {
         let (cached, large) = unsafe { mheap::run_cache::tally() };
         // SAFETY: as above.
         let pages = unsafe { mheap::tally() };
-        let large = Pages::Large.all().and(large);
+        // SAFETY: as above.
+        let (waiting, waiting_pages) = unsafe { secure::waiting() };
+        let large = Pages::Large.all().and(large).and(waiting);
         self.large_allocations = large.allocations;
         self.large_frees = large.frees;
         self.large_live_objects = large.allocations.saturating_sub(large.frees) as usize;
         self.large_live_bytes = large.allocated_bytes.saturating_sub(large.freed_bytes) as usize;
-        self.cached_bytes = cached * PAGE_BYTES;
+        self.cached_bytes = (cached + waiting_pages + secure::guard_pages()) * PAGE_BYTES;
         self.reserved_bytes = pages.reserved * PAGE_BYTES;
         self.committed_bytes = pages.committed * PAGE_BYTES;
         self.dirty_bytes = pages.dirty * PAGE_BYTES;
@@ -113,6 +115,8 @@ impl Stats {
                 row.allocated_objects += mcache.counters.refilled[index].get();
                 row.freed_objects += mcache.counters.flushed[index].get();
             }
+            #[cfg(feature = "secure")]
+            mcache.for_each_in_quarantine(|class| caches[class.index()].held += 1);
             fence(Acquire); // As above, of objects and their blocks.
             tiny_blocks += mcache.counters.tiny_blocks.get();
         }
