@@ -181,7 +181,11 @@ pub(crate) fn span_is_made(span: &MSpan) {
 
 /// A span of which nobody has an object goes: what was freed there is verified for the last time.
 pub(crate) fn span_ends(span: &'static MSpan) {
-    let Some(states) = States::of(span) else {
+    let states = match span.class() {
+        SizeClass::NONE => None,
+        _ => States::of(span),
+    };
+    let Some(states) = states else {
         return;
     };
     let geometry = span.class().geometry();
