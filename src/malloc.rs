@@ -94,6 +94,9 @@ unsafe extern "C-unwind" fn alloc_slow_from(
     return_address: usize,
 ) -> *mut u8 {
     let caller = Caller::new(frame, return_address);
+    if secure::is_on() {
+        return secure::alloc(size, align, false, caller);
+    }
     alloc_small(class_for(size, align), size, align, caller)
 }
 
@@ -139,20 +142,20 @@ fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_small(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
-    decide_at_first();
-    if secure::is_on() {
+    if is_secure() {
         return secure::alloc(size, align, false, caller);
     }
     let object = alloc_from_spans(class);
     profile::count(object, class, size, caller)
 }
 
-/// Before the first object is made: decides about the secure mode.
+/// Whether the secure mode is on, which is decided before the first object is made.
 #[inline]
-fn decide_at_first() {
+fn is_secure() -> bool {
     if !secure::is_decided() {
         runtime::decide_secure();
     }
+    secure::is_on()
 }
 
 /// An object of `class`, from the magazine or what lies behind it. Null if the system has no memory.
@@ -165,8 +168,7 @@ pub(crate) fn alloc_from_spans(class: SizeClass) -> *mut u8 {
 
 /// Allocates an object of whole pages; see [`large::alloc`].
 pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
-    decide_at_first();
-    if secure::is_on() {
+    if is_secure() {
         return secure::alloc(size, align, zeroed, caller);
     }
     let object = alloc_pages(size, align, zeroed);
@@ -302,8 +304,7 @@ unsafe extern "C-unwind" fn zeroed_rest_from(
 
 /// [`alloc_zeroed`] for `caller`, not fast.
 pub(crate) fn alloc_zeroed_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
-    decide_at_first();
-    if secure::is_on() {
+    if is_secure() {
         return secure::alloc(size, align, true, caller);
     }
     if class_for(size, align) == SizeClass::NONE {

@@ -176,7 +176,9 @@ fn write_after_free_is_seen_when_the_memory_is_used_again() {
         free(object, size);
         tell(object);
         write(object.wrapping_add(size / 2), 0);
-        let others: Vec<_> = (0..2_000_000 / size.max(1000)).map(|_| alloc(size)).collect();
+        let others: Vec<_> = (0..2_000_000 / size.max(1000))
+            .map(|_| alloc(size))
+            .collect();
         others.iter().for_each(|object| free(*object, size));
         // More than there are free, wherever they wait.
         for _ in 0..4 * others.len() {
@@ -206,7 +208,12 @@ fn access_to_a_freed_large_object_faults() {
         write(object.wrapping_add(size / 2), 0);
     };
     if is_alone() {
-        return body(std::env::var("SPANMALLOC_TEST_NUMBER").unwrap().parse().unwrap());
+        return body(
+            std::env::var("SPANMALLOC_TEST_NUMBER")
+                .unwrap()
+                .parse()
+                .unwrap(),
+        );
     }
     for size in ["40960", "100000", "3000000", "80000000"] {
         let output = run_alone_with(&body, &[("SPANMALLOC_TEST_NUMBER", size)]);
@@ -222,10 +229,18 @@ fn overflow_into_a_guard_faults() {
         unsafe { object.write_bytes(1, size + 60_000) };
     };
     if is_alone() {
-        return body(std::env::var("SPANMALLOC_TEST_NUMBER").unwrap().parse().unwrap());
+        return body(
+            std::env::var("SPANMALLOC_TEST_NUMBER")
+                .unwrap()
+                .parse()
+                .unwrap(),
+        );
     }
     for size in ["48", "4000", "40960", "300000", "80000000"] {
-        let variables = [("SPANMALLOC_TEST_NUMBER", size), ("SPANMALLOC_SECURE", "guards")];
+        let variables = [
+            ("SPANMALLOC_TEST_NUMBER", size),
+            ("SPANMALLOC_SECURE", "guards"),
+        ];
         let output = run_alone_with(&body, &variables);
         assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{size}");
     }
@@ -335,7 +350,15 @@ fn another_size_of_a_large_object_is_seen_at_once() {
 
 /// The modes that programs without crimes are run in.
 const MODES: [&str; 9] = [
-    "checks", "canary", "fill", "quarantine", "random", "protect", "guards", "zero", "all",
+    "checks",
+    "canary",
+    "fill",
+    "quarantine",
+    "random",
+    "protect",
+    "guards",
+    "zero",
+    "all",
 ];
 
 /// Runs `body` in a process of its own for each mode.
@@ -377,8 +400,7 @@ fn objects_of_all_sizes_and_alignments_hold_what_is_written() {
                 objects.push((object, layout, step as u8));
                 continue;
             }
-            let (mut object, mut layout, byte) =
-                objects.swap_remove(numbers.below(objects.len()));
+            let (mut object, mut layout, byte) = objects.swap_remove(numbers.below(objects.len()));
             // SAFETY: as above.
             let bytes = unsafe { std::slice::from_raw_parts(object, layout.size()) };
             assert!(bytes.iter().all(|there| *there == byte));
@@ -435,7 +457,10 @@ fn statistics_add_up_in_all_modes() {
         let large: Vec<_> = (0..20).map(|_| alloc(100_000)).collect();
         let between = stats();
         let class = |stats: &spanmalloc::Stats| {
-            let of = stats.classes.iter().find(|class| class.object_bytes == 5376);
+            let of = stats
+                .classes
+                .iter()
+                .find(|class| class.object_bytes == 5376);
             of.unwrap().live_objects
         };
         assert_eq!(class(&between) - class(&before), 300);

@@ -1,6 +1,8 @@
 //! Allocating and freeing in secure mode: random objects of a magazine, and the quarantine.
 
-use super::MCache;
+#![allow(unsafe_code)]
+
+use super::{MCache, is_rare};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::counters::calls;
@@ -9,16 +11,23 @@ impl MCache {
     /// One object of `class` from its magazine, a random one if that is asked for. Null if there is none.
     pub(crate) fn pop_secure(&self, class: SizeClass, by_chance: bool) -> *mut u8 {
         let magazine = self.magazines.get(class);
-        if magazine.newest().is_null() {
-            return core::ptr::null_mut();
+        let newest = magazine.newest();
+        if newest.is_null() {
+            return newest;
         }
         if by_chance {
             let len = self.len(class);
-            let slots = self.slots_of(class);
             // Slot 0 holds no object.
-            slots[len].swap(&slots[1 + self.random.below(len)]);
+            let slot = self.slot(class, 1 + self.random.below(len));
+            // SAFETY: a slot of this magazine up to its top, which only this thread touches.
+            let object = unsafe { slot.as_ref() }.replace(newest);
+            // SAFETY: as above.
+            unsafe { magazine.top().as_ref() }.set(object);
         }
-        self.alloc(class)
+        if calls::are_counted() || is_rare(magazine.newest()) {
+            return self.alloc(class);
+        }
+        magazine.pop()
     }
 
     /// Takes back an object of `class`, by way of the quarantine if that is asked for. Whether a magazine
@@ -30,8 +39,10 @@ impl MCache {
         if !waits {
             return self.take_back(class, object);
         }
-        self.quarantine.add(class, object);
-        let mut was_full = false;
+        let Some((class, object)) = self.quarantine.exchange(class, object, &self.random) else {
+            return false;
+        };
+        let mut was_full = self.take_back(class, object);
         while let Some((class, object)) = self.quarantine.evict_excess(&self.random) {
             was_full |= self.take_back(class, object);
         }
@@ -39,13 +50,14 @@ impl MCache {
     }
 
     /// Puts an object that nobody has into its magazine; whether that was full.
+    #[inline]
     fn take_back(&self, class: SizeClass, object: *mut u8) -> bool {
         let magazine = self.magazines.get(class);
-        if magazine.newest() == object {
-            fatal(Crime::DoubleFree, object.addr());
-        }
         if magazine.push(object) {
             return false;
+        }
+        if magazine.newest() == object {
+            fatal(Crime::DoubleFree, object.addr());
         }
         self.free_to_full(class, object);
         true

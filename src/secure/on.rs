@@ -73,7 +73,7 @@ fn tail_bytes() -> usize {
 }
 
 /// The class for a request: of a slot with room for the canary. Never a tiny one.
-#[inline]
+#[inline(always)] // A lookup, where the compiler sees a loop.
 fn class_of(size: usize, align: usize) -> SizeClass {
     class_for((size + tail_bytes()).max(MIN_BYTES), align)
 }
@@ -111,6 +111,7 @@ pub(crate) enum Told {
 
 impl Told {
     /// The crime, if it is not so: of an object with `size` bytes that is one of `class`.
+    #[inline]
     pub(super) fn crime(self, class: SizeClass, size: usize) -> Option<Crime> {
         match self {
             Self::Layout(told, align) if class_of(told, align) != class => Some(Crime::WrongLayout),

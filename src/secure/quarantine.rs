@@ -1,7 +1,7 @@
 //! The objects that a thread freed last, which nobody gets yet.
 //!
-//! An array, in no order: a freed object is added at its end, and while there are too many, one by chance
-//! makes room. So an object stays for a random time, and an attacker can't tell when its slot is used again.
+//! An array, in no order: a freed object is added at its end, or takes the place of one by chance, which goes
+//! on. So an object stays for a random time, and an attacker can't tell when its slot is used again.
 //!
 //! Bounded by objects and bytes of a thread, and by bytes of all threads together.
 
@@ -32,31 +32,42 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Adds an object of `class`. There is room for one, as [`Self::evict_excess`] leaves it.
+    /// Adds an object of `class`. The one that makes room for it, if there are too many: any by chance, and the
+    /// object itself if there is no other.
     #[inline]
-    pub(crate) fn add(&self, class: SizeClass, object: *mut u8) {
+    pub(crate) fn exchange(
+        &self,
+        class: SizeClass,
+        object: *mut u8,
+        random: &Random,
+    ) -> Option<(SizeClass, *mut u8)> {
+        let entry = object.map_addr(|address| address | class.index() << CLASS_SHIFT);
         let len = self.len();
-        if let Some(entry) = self.entries.get(len) {
-            entry.store(
-                object.map_addr(|address| address | class.index() << CLASS_SHIFT),
-                Relaxed,
-            );
+        let bytes = self.bytes.get() + class.object_bytes();
+        if len < OBJECTS_MAX && !is_excess(bytes) {
+            self.entries[len].store(entry, Relaxed);
             self.len.store(len as u32 + 1, Relaxed);
-            self.bytes.set(self.bytes.get() + class.object_bytes());
-        }
-    }
-
-    /// Takes an object out by chance, but not the one that was added last, if there are too many.
-    #[inline]
-    pub(crate) fn evict_excess(&self, random: &Random) -> Option<(SizeClass, *mut u8)> {
-        let (len, bytes) = (self.len(), self.bytes.get());
-        let is_excess = len == OBJECTS_MAX
-            || bytes > BYTES_MAX
-            || bytes.saturating_mul(runtime::attached()) > BYTES_MAX_OF_ALL;
-        if !is_excess || len < 2 {
+            self.bytes.set(bytes);
             return None;
         }
-        self.take(random.below(len - 1))
+        if len == 0 {
+            return Some((class, object));
+        }
+        let place = &self.entries[random.below(len) % OBJECTS_MAX];
+        let (class, object) = untagged(place.load(Relaxed));
+        place.store(entry, Relaxed);
+        self.bytes.set(bytes - class.object_bytes());
+        Some((class, object))
+    }
+
+    /// Takes an object out by chance, if they have too many bytes.
+    #[inline]
+    pub(crate) fn evict_excess(&self, random: &Random) -> Option<(SizeClass, *mut u8)> {
+        let len = self.len();
+        if len == 0 || !is_excess(self.bytes.get()) {
+            return None;
+        }
+        self.take(random.below(len))
     }
 
     /// Takes any object out.
@@ -79,16 +90,27 @@ impl Quarantine {
     }
 
     /// Takes an entry out; the last one takes its place.
-    #[inline]
     fn take(&self, index: usize) -> Option<(SizeClass, *mut u8)> {
-        let last = self.len() - 1;
-        let entry = self.entries[index].load(Relaxed);
+        let last = self.len().checked_sub(1)?;
+        let entry = self.entries.get(index)?.load(Relaxed);
         // First out of sight: nobody finds it here who finds it where it goes.
         self.entries[index].store(self.entries[last].load(Relaxed), Relaxed);
         self.len.store(last as u32, Relaxed);
-        let class = SizeClass::new((entry.addr() >> CLASS_SHIFT) % MAGAZINES);
+        let (class, object) = untagged(entry);
         self.bytes.set(self.bytes.get() - class.object_bytes());
-        let object = entry.map_addr(|address| address & !(0xff << CLASS_SHIFT));
         Some((class, object))
     }
+}
+
+/// Whether a thread has too much with so many bytes.
+#[inline]
+fn is_excess(bytes: usize) -> bool {
+    bytes > BYTES_MAX || bytes * runtime::attached() > BYTES_MAX_OF_ALL
+}
+
+/// The object and class of an entry.
+#[inline]
+fn untagged(entry: *mut u8) -> (SizeClass, *mut u8) {
+    let class = SizeClass::new((entry.addr() >> CLASS_SHIFT) % MAGAZINES);
+    (class, entry.map_addr(|address| address << 8 >> 8))
 }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::bytes;
-use super::on::{Told, does, mode};
+use super::on::{Told, mode};
 use super::states::{State, States};
 use crate::arena::{Place, place_of};
 use crate::base::fatal::{Crime, fatal};
@@ -41,15 +41,16 @@ impl Slot {
 
     /// Whether the canary behind so many bytes lives. The caller has the object, or is told so by the program.
     #[inline]
-    fn canary_lives(&self, size: usize) -> bool {
+    fn canary_lives(&self, mode: Secure, size: usize) -> bool {
         // SAFETY: the slot has `slot_bytes`, a multiple of 8 at a multiple of 8, and `size` is less.
-        !does(Secure::CANARY) || unsafe { bytes::canary_lives(self.object, size, self.slot_bytes) }
+        !mode.has(Secure::CANARY)
+            || unsafe { bytes::canary_lives(self.object, size, self.slot_bytes) }
     }
 
     /// Writes the canary behind so many bytes; as [`Self::canary_lives`].
     #[inline]
-    fn set_canary(&self, size: usize) {
-        if does(Secure::CANARY) {
+    fn set_canary(&self, mode: Secure, size: usize) {
+        if mode.has(Secure::CANARY) {
             // SAFETY: as in `canary_lives`.
             unsafe { bytes::set_canary(self.object, size, self.slot_bytes) };
         }
@@ -67,9 +68,10 @@ impl Slot {
 
 /// Allocates an object of `class` for `size` bytes.
 pub(super) fn alloc(class: SizeClass, size: usize, zeroed: bool, caller: Caller) -> *mut u8 {
+    let mode = mode();
     let mut object = core::ptr::null_mut();
     if let Some(mcache) = runtime::mcache() {
-        object = mcache.pop_secure(class, does(Secure::RANDOM));
+        object = mcache.pop_secure(class, mode.has(Secure::RANDOM));
     }
     if object.is_null() {
         object = malloc::alloc_from_spans(class);
@@ -84,7 +86,7 @@ pub(super) fn alloc(class: SizeClass, size: usize, zeroed: bool, caller: Caller)
     {
         slot.verify(states.get(slot.slot));
         states.set(slot.slot, State::live(slot.slot_bytes - size));
-        slot.set_canary(size);
+        slot.set_canary(mode, size);
     }
     if zeroed {
         // SAFETY: the object is ours and has at least that many bytes.
@@ -95,26 +97,27 @@ pub(super) fn alloc(class: SizeClass, size: usize, zeroed: bool, caller: Caller)
 
 /// Frees an object of `class` in `span`. Aborts if it is none, or not what is told.
 pub(super) fn free(span: &'static MSpan, class: SizeClass, object: *mut u8, told: Told) {
+    let mode = mode();
     let Some(slot) = Slot::at(span, object, States::of(span)) else {
         fatal(Crime::InteriorPointer, object.addr());
     };
     if let Some(states) = slot.states {
         let state = states.replace(slot.slot, State::FREED);
         if let Some(size) = size_by(&slot, class, state, told)
-            && !slot.canary_lives(size)
+            && !slot.canary_lives(mode, size)
         {
             fatal(Crime::Overflow, object.addr());
         }
-        if mode().bits() & (Secure::FILL.bits() | Secure::ZERO.bits()) > Secure::CHECKS.bits() {
+        if mode.has(Secure::FILL) || mode.has(Secure::ZERO) {
             // SAFETY: the slot has that many bytes, and the exchange has made it ours (Invariant 2).
             unsafe { bytes::fill(object, slot.slot_bytes) };
-            if does(Secure::FILL) {
+            if mode.has(Secure::FILL) {
                 states.set(slot.slot, State::FILLED);
             }
         }
     }
     let was_slow = match runtime::mcache() {
-        Some(mcache) => mcache.free_secure(class, object, does(Secure::QUARANTINE)),
+        Some(mcache) => mcache.free_secure(class, object, mode.has(Secure::QUARANTINE)),
         None => {
             runtime::free_detached(class, object);
             true
@@ -155,7 +158,7 @@ pub(super) fn checked_size(span: &'static MSpan, object: *mut u8, told: Told) ->
     let Some(size) = size_by(&slot, span.class(), states.get(slot.slot), told) else {
         return slot.slot_bytes;
     };
-    if !slot.canary_lives(size) {
+    if !slot.canary_lives(mode(), size) {
         fatal(Crime::Overflow, object.addr());
     }
     size
@@ -167,7 +170,7 @@ pub(super) fn resize(span: &'static MSpan, object: *mut u8, size: usize) {
         && let Some(states) = slot.states
     {
         states.set(slot.slot, State::live(slot.slot_bytes - size));
-        slot.set_canary(size);
+        slot.set_canary(mode(), size);
     }
 }
 
