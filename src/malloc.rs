@@ -9,8 +9,6 @@ use core::ptr::{self, NonNull};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
 use crate::mcache::is_rare;
-#[cfg(feature = "secure")]
-use crate::mspan::MSpan;
 use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
 use crate::{large, profile, runtime, scavenge};
@@ -184,13 +182,6 @@ pub(crate) fn alloc_pages(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 #[cfg(feature = "secure")]
 pub(crate) fn alloc_pages_for_growth(size: usize, align: usize) -> *mut u8 {
     with_scavenger(|| large::alloc_for_growth(size, align))
-}
-
-/// [`large::free_span`], with the scavenger.
-#[cfg(feature = "secure")]
-pub(crate) fn free_pages(span: &'static MSpan) {
-    large::free_span(span);
-    scavenge::after_free();
 }
 
 /// [`free`] beyond 2 KiB.

@@ -199,6 +199,11 @@ impl MCache {
         }
     }
 
+    /// What its thread may have in its slot.
+    pub(crate) fn faces(&self) -> [&Magazines; 2] {
+        [&self.magazines, &self.shut]
+    }
+
     /// One object of `class`, refilling its magazine if it is empty. Null if the system has no
     /// memory. (A thread attached just now may have got an mcache with objects.)
     pub(crate) fn alloc(&self, class: SizeClass) -> *mut u8 {

@@ -68,7 +68,8 @@ fn make_span(
     take_run: impl FnOnce(u32) -> Option<Run>,
 ) -> Option<&'static MSpan> {
     let record = take_record()?;
-    let pages = class.geometry().span_pages + (secure::guard_bytes() / PAGE_BYTES) as u32;
+    let guard = secure::guard_bytes();
+    let pages = class.geometry().span_pages + (guard / PAGE_BYTES) as u32;
     let Some(run) = take_run(pages) else {
         // SAFETY: not initialised by us, but all records are (zeroed memory is a valid one).
         put_record(unsafe { record.as_ref() });
@@ -89,7 +90,7 @@ fn make_span(
     } else {
         secure::span_is_made(span);
     }
-    secure::set_guard(span);
+    secure::set_guard(span, guard);
     run.arena.set_span(run.first, pages, Some(span));
     Some(span)
 }

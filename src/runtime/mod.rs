@@ -160,7 +160,9 @@ fn attach() -> Option<()> {
     ATTACHED.fetch_add(1, Relaxed);
     // The face depends on what the environment says.
     config::init();
-    secure::decide();
+    if !secure::is_decided() && secure::decide() {
+        idle::all_attach_again();
+    }
     // Then the slot: what the system allocates from here on finds the thread attached.
     sys::set_thread_slot(NonNull::from(own.face()).cast());
     let hook = EXIT_HOOK.call_once(|| {
@@ -262,9 +264,9 @@ pub(crate) fn count_calls() {
 #[cold]
 pub(crate) fn decide_secure() {
     config::init();
-    secure::decide();
-    if secure::is_on() {
+    if secure::decide() {
         turn_face();
+        idle::all_attach_again();
     }
 }
 

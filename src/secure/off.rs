@@ -15,7 +15,9 @@ pub(crate) const fn is_decided() -> bool {
     true
 }
 
-pub(crate) fn decide() {}
+pub(crate) fn decide() -> bool {
+    false
+}
 
 pub(crate) fn alloc(_: usize, _: usize, _: bool, _: Caller) -> *mut u8 {
     core::ptr::null_mut()
@@ -44,7 +46,7 @@ pub(crate) fn guard_bytes() -> usize {
     0
 }
 
-pub(crate) fn set_guard(_: &MSpan) {}
+pub(crate) fn set_guard(_: &MSpan, _: usize) {}
 
 pub(crate) fn clear_guard(_: &MSpan) {}
 

@@ -44,19 +44,18 @@ pub(super) fn mode() -> Secure {
     Secure::from_bits(MODE.load(Relaxed))
 }
 
-/// Decides about the mode, once the environment was read. The caller has no lock and no object under way.
-pub(crate) fn decide() {
-    if DECIDED.load(Relaxed) {
-        return;
-    }
+/// Decides about the mode, once the environment was read. Whether it is on from here on, and was not before.
+pub(crate) fn decide() -> bool {
     let (mode, is_last_word) = config::secure();
-    if mode != Secure::NONE {
+    let is_on = mode != Secure::NONE;
+    if !(is_last_word || is_on) || DECIDED.swap(true, Relaxed) {
+        return false;
+    }
+    if is_on {
         bytes::draw_secret();
         MODE.store(mode.bits(), Relaxed);
     }
-    if is_last_word || mode != Secure::NONE {
-        DECIDED.store(true, Relaxed);
-    }
+    is_on
 }
 
 /// Whether the mode is decided.

@@ -7,7 +7,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::on::{Told, does, mode};
+use super::on::{Told, does};
 use super::{bytes, guards, protect};
 use crate::arena::{Place, place_of};
 use crate::base::fatal::{Crime, fatal};
@@ -16,7 +16,7 @@ use crate::config::Secure;
 use crate::mspan::MSpan;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use crate::sys::caller::Caller;
-use crate::{large, malloc, profile};
+use crate::{large, malloc, profile, scavenge};
 
 /// Bytes behind an object that are its canary, at most: the rest of its pages would be touched for it.
 const CANARY_BYTES_MAX: usize = 256;
@@ -76,30 +76,28 @@ pub(super) fn alloc(
     zeroed: bool,
     caller: Caller,
 ) -> *mut u8 {
-    let Some(bytes) = (size + tail).checked_add(guards::bytes()) else {
+    let guard = guards::bytes();
+    let Some(bytes) = (size + tail).checked_add(guard) else {
         return ptr::null_mut();
     };
     // What is to be verified first can't be cleared yet.
     let is_verified = does(Secure::FILL) && !does(Secure::PROTECT);
     let object = malloc::alloc_pages(bytes, align, zeroed && !is_verified);
-    finish(object, size, zeroed && is_verified, caller)
+    finish(object, size, guard, zeroed && is_verified, caller)
 }
 
 /// Allocates for an object that grows to `size` bytes.
 pub(super) fn alloc_for_growth(size: usize, align: usize, tail: usize, caller: Caller) -> *mut u8 {
-    match (size + tail).checked_add(guards::bytes()) {
-        Some(bytes) => finish(
-            malloc::alloc_pages_for_growth(bytes, align),
-            size,
-            false,
-            caller,
-        ),
-        None => ptr::null_mut(),
-    }
+    let guard = guards::bytes();
+    let Some(bytes) = (size + tail).checked_add(guard) else {
+        return ptr::null_mut();
+    };
+    let object = malloc::alloc_pages_for_growth(bytes, align);
+    finish(object, size, guard, false, caller)
 }
 
-/// Makes fresh pages an object of the program's, which asked for `size` bytes.
-fn finish(object: *mut u8, size: usize, clears: bool, caller: Caller) -> *mut u8 {
+/// Makes fresh pages an object of the program's, which asked for `size` bytes; with so many bytes of a guard.
+fn finish(object: *mut u8, size: usize, guard: usize, clears: bool, caller: Caller) -> *mut u8 {
     let Place::Live(span) = place_of(object.addr()) else {
         return object; // Null.
     };
@@ -107,7 +105,7 @@ fn finish(object: *mut u8, size: usize, clears: bool, caller: Caller) -> *mut u8
     if State::of(span) == State::Filled && !unsafe { bytes::is_filled(object, span.bytes()) } {
         fatal(Crime::WriteAfterFree, object.addr());
     }
-    guards::set(span);
+    guards::set(span, guard);
     begin(span, object, size);
     if clears {
         // SAFETY: as above.
@@ -173,15 +171,17 @@ pub(super) fn free(span: &'static MSpan, object: *mut u8, told: Told) {
         if is_cleared && !protect::releases(span) {
             fill(span);
         }
-        return protect::put(span);
-    }
-    if is_cleared || mode().has(Secure::FILL) {
-        fill(span);
+        protect::put(span);
+    } else {
+        if is_cleared || does(Secure::FILL) {
+            fill(span);
+        }
         if does(Secure::FILL) {
             State::set(span, State::Filled);
         }
+        large::free_span(span);
     }
-    malloc::free_pages(span);
+    scavenge::after_free();
 }
 
 fn fill(span: &MSpan) {

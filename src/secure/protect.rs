@@ -13,7 +13,7 @@ use crate::counters::PageObjects;
 use crate::mheap::{huge_pages, run_cache};
 use crate::mspan::MSpan;
 use crate::sync::Mutex;
-use crate::{backed, config, large, malloc, sys};
+use crate::{backed, config, large, sys};
 
 /// Most objects that wait. Each splits a mapping in two.
 const OBJECTS_MAX: usize = 64;
@@ -97,7 +97,7 @@ pub(super) fn put(span: &'static MSpan) {
     let is_whole = (base.addr().get() | bytes).is_multiple_of(sys::page_bytes());
     // SAFETY: whole pages of the system, of an object that its owner gave up; here and below.
     if !is_whole || !unsafe { sys::protect(base, bytes) } {
-        return malloc::free_pages(span);
+        return large::free_span(span);
     }
     let lazily = config::releases_lazily();
     // SAFETY: as above.
@@ -147,7 +147,7 @@ fn give_back(waiting: Waiting) {
         backed::add(span.bytes());
         large::free_released(span);
     } else {
-        malloc::free_pages(span);
+        large::free_span(span);
     }
 }
 
