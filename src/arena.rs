@@ -34,7 +34,7 @@ use crate::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::{meta, sys};
+use crate::{meta, secure, sys};
 
 /// Bytes of an arena's address space; its start is a multiple of it. As in Go on 64-bit systems.
 pub(crate) const ARENA_BYTES: usize = ARENA_PAGES as usize * PAGE_BYTES;
@@ -46,6 +46,10 @@ const WINDOW_BELOW: usize = WINDOW_ARENAS / 4;
 /// How far below the kernel's first choice the first arena is asked for, so that arenas can follow
 /// upwards: 256 GiB.
 const FIRST_ARENA_BELOW: usize = 256 << 30;
+/// In secure mode, the first arena is asked for up to so many places below that: 4 TiB.
+const RANDOM_ARENAS: usize = 1 << 16;
+/// In secure mode, up to so many places are left out before another arena.
+const RANDOM_GAP: usize = 16;
 /// Places tried, one arena's size apart, before the kernel chooses.
 const PLACES_TRIED: usize = 32;
 /// Smallest arena made when address space is short: 1 MiB.
@@ -302,7 +306,8 @@ fn reserve_aligned(bytes: usize) -> Option<NonNull<u8>> {
     };
     for _ in 0..PLACES_TRIED {
         if let Some(base) = sys::reserve_at(place, bytes, false) {
-            NEXT.store(place + ARENA_BYTES, Relaxed);
+            let gap = secure::arena_offset(RANDOM_GAP);
+            NEXT.store(place + (1 + gap) * ARENA_BYTES, Relaxed);
             return Some(base);
         }
         place += ARENA_BYTES;
@@ -318,7 +323,8 @@ fn first_place() -> Option<usize> {
     // SAFETY: mapped just now for this purpose.
     unsafe { sys::unmap(probe, sys::page_bytes()) };
     let below = FIRST_ARENA_BELOW.min(address / 2);
-    Some((address - below) & !(ARENA_BYTES - 1))
+    let below = below + secure::arena_offset(RANDOM_ARENAS) * ARENA_BYTES;
+    Some((address - below.min(address / 2)) & !(ARENA_BYTES - 1))
 }
 
 /// Reserves address space for a huge object, `bytes` long (whole system pages), at a multiple of

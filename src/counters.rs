@@ -5,7 +5,7 @@
 //! so the sum over all mcaches is what is live, whoever frees ([`mod@crate::stats`]).
 //!
 //! How often a magazine was popped cannot be told by that. Who needs to know turns on [`calls`]: then
-//! threads have a second face of their mcache in their slot, with magazines that are always empty and
+//! threads have the second face of their mcache in their slot, with magazines that are always empty and
 //! full, and each call is a slow one that counts.
 //!
 //! Counters only grow. A reader may see them at different moments.

@@ -213,10 +213,7 @@ fn live_object(object: *mut u8) -> &'static MSpan {
 #[inline]
 pub(crate) fn free(object: *mut u8) -> bool {
     let span = live_object(object);
-    if span.is_sampled() {
-        span.set_sampled(false);
-        profile::freed(object);
-    }
+    forget_sample(span);
     if run_cache::is_cached(span.pages())
         && !span.is_huge()
         && runtime::mcache().is_some_and(|mcache| mcache.put_large(span))
@@ -227,10 +224,26 @@ pub(crate) fn free(object: *mut u8) -> bool {
     false
 }
 
-/// Frees an object that the thread does not keep.
+/// The heap profile has the object of a span no more.
+#[inline]
+pub(crate) fn forget_sample(span: &MSpan) {
+    if span.is_sampled() {
+        span.set_sampled(false);
+        profile::freed(span.base());
+    }
+}
+
+/// Frees a large object whose memory went back to the system.
+#[cfg(feature = "secure")]
+pub(crate) fn free_released(span: &'static MSpan) {
+    Pages::Large.freed(span.bytes());
+    spans::free_released_span(span);
+}
+
+/// Frees an object that the thread does not keep, which is no sample.
 #[cold]
 #[inline(never)]
-fn free_span(span: &'static MSpan) {
+pub(crate) fn free_span(span: &'static MSpan) {
     let bytes = span.bytes();
     if !span.is_huge() {
         if run_cache::is_cached(span.pages()) {
@@ -242,11 +255,16 @@ fn free_span(span: &'static MSpan) {
         }
         return;
     }
-    Pages::Huge.freed(bytes);
-    huge::changed(bytes, 0);
+    huge_is_freed(span);
     if !huge::keep(span) {
         huge::unmap(span);
     }
+}
+
+/// Counts that a huge object was freed. Its memory stays counted as backed.
+pub(crate) fn huge_is_freed(span: &MSpan) {
+    Pages::Huge.freed(span.bytes());
+    huge::changed(span.bytes(), 0);
 }
 
 /// Changes the length of a large object to `size` (which is large too) without copying it; where it

@@ -128,6 +128,8 @@ mod runtime;
 #[cfg(not(loom))]
 mod scavenge;
 #[cfg(not(loom))]
+mod secure;
+#[cfg(not(loom))]
 mod shards;
 #[cfg(not(loom))]
 mod stats;
@@ -144,7 +146,8 @@ mod oom_tests;
 pub use abi::{Configured, SpanMalloc, background, trim};
 #[cfg(not(loom))]
 pub use config::{
-    Config, HugePages, MemoryLimit, Release, ReleaseBy, config, set_config, set_memory_limit,
+    Config, HugePages, MemoryLimit, Release, ReleaseBy, Secure, config, set_config,
+    set_memory_limit,
 };
 #[cfg(not(loom))]
 pub use stats::{Calls, ClassStats, Classes, Stats, stats};

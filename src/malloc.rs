@@ -6,8 +6,10 @@
 
 use core::ptr::{self, NonNull};
 
+use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
 use crate::mcache::is_rare;
+use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
 use crate::{large, profile, runtime, scavenge};
 
@@ -17,7 +19,9 @@ pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
     // SAFETY: no precondition.
     let rest = |size, align| unsafe { alloc_rest(size, align) };
     // SAFETY: as above.
-    alloc_by(size, align, rest, |class| unsafe { alloc_slow(class) })
+    alloc_by(size, align, rest, |size, align| unsafe {
+        alloc_slow(size, align)
+    })
 }
 
 /// [`alloc`], with the calls that what is not fast ends in: beyond 2 KiB, and when the magazine has nothing
@@ -27,7 +31,7 @@ pub(crate) fn alloc_by(
     size: usize,
     align: usize,
     rest: impl FnOnce(usize, usize) -> *mut u8,
-    slow: impl FnOnce(SizeClass) -> *mut u8,
+    slow: impl FnOnce(usize, usize) -> *mut u8,
 ) -> *mut u8 {
     let Some(class) = class_for_direct(size, align) else {
         return rest(size, align);
@@ -35,7 +39,7 @@ pub(crate) fn alloc_by(
     let magazines = runtime::magazines();
     let object = magazines.get(class).pop();
     if is_rare(object) {
-        return slow(class);
+        return slow(size, align);
     }
     if magazines.counts_down(size) {
         // SAFETY: the object was popped just now.
@@ -55,7 +59,7 @@ pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
         return free_rest(object, size, align);
     };
     if !runtime::magazines().get(class).push(object) {
-        free_slow(class, object);
+        free_slow(object, size, align);
     }
 }
 
@@ -78,16 +82,20 @@ entry! {
     /// [`alloc`] when the magazine has nothing to hand out at once, or the thread has no mcache. No
     /// precondition.
     #[cold]
-    pub(crate) fn alloc_slow(class: SizeClass) -> *mut u8 = alloc_slow_from
+    pub(crate) fn alloc_slow(size: usize, align: usize) -> *mut u8 = alloc_slow_from
 }
 
 unsafe extern "C-unwind" fn alloc_slow_from(
-    class: SizeClass,
+    size: usize,
+    align: usize,
     frame: usize,
     return_address: usize,
 ) -> *mut u8 {
     let caller = Caller::new(frame, return_address);
-    alloc_small(class, class.object_bytes(), caller)
+    if secure::is_on() {
+        return secure::alloc(size, align, false, caller);
+    }
+    alloc_small(class_for(size, align), size, align, caller)
 }
 
 entry! {
@@ -125,27 +133,58 @@ fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut
     if class == SizeClass::NONE {
         return alloc_large(size, align, false, caller);
     }
-    alloc_small(class, size, caller)
+    alloc_small(class, size, align, caller)
 }
 
-/// Allocates an object of `class` for a request of `size` bytes.
+/// Allocates an object of `class`, that of a request of `size` bytes at a multiple of `align`.
 #[cold]
 #[inline(never)]
-pub(crate) fn alloc_small(class: SizeClass, size: usize, caller: Caller) -> *mut u8 {
-    let object = with_scavenger(|| match runtime::mcache() {
+pub(crate) fn alloc_small(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if is_secure() {
+        return secure::alloc(size, align, false, caller);
+    }
+    let object = alloc_from_spans(class);
+    profile::count(object, class, size, caller)
+}
+
+/// Whether the secure mode is on, which is decided before the first object is made.
+#[inline]
+fn is_secure() -> bool {
+    if !secure::is_decided() {
+        runtime::decide_secure();
+    }
+    secure::is_on()
+}
+
+/// An object of `class`, from the magazine or what lies behind it. Null if the system has no memory.
+pub(crate) fn alloc_from_spans(class: SizeClass) -> *mut u8 {
+    with_scavenger(|| match runtime::mcache() {
         Some(mcache) => mcache.alloc(class),
         None => runtime::alloc_detached(class),
-    });
-    profile::count(object, class, size, caller)
+    })
 }
 
 /// Allocates an object of whole pages; see [`large::alloc`]. One that the thread has kept is no slow call.
 pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
+    if is_secure() {
+        return secure::alloc(size, align, zeroed, caller);
+    }
     let object = match large::alloc_kept(size, align, zeroed) {
         Some(kept) => kept.as_ptr(),
-        None => with_scavenger(|| large::alloc(size, align, zeroed)),
+        None => alloc_pages(size, align, zeroed),
     };
     profile::count(object, SizeClass::NONE, size, caller)
+}
+
+/// [`large::alloc`], with the scavenger.
+pub(crate) fn alloc_pages(size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    with_scavenger(|| large::alloc(size, align, zeroed))
+}
+
+/// [`large::alloc_for_growth`], with the scavenger.
+#[cfg(feature = "secure")]
+pub(crate) fn alloc_pages_for_growth(size: usize, align: usize) -> *mut u8 {
+    with_scavenger(|| large::alloc_for_growth(size, align))
 }
 
 /// [`free`] beyond 2 KiB.
@@ -155,10 +194,10 @@ fn free_rest(object: *mut u8, size: usize, align: usize) {
     if runtime::magazines().get(class).push(object) {
         return;
     }
-    if class == SizeClass::NONE {
+    if class == SizeClass::NONE && !secure::is_on() {
         return free_large(object);
     }
-    free_slow(class, object);
+    free_slow(object, size, align);
 }
 
 /// Allocates, with what the scavenger has to do before and after, and again if it finds room.
@@ -174,10 +213,18 @@ fn with_scavenger(mut alloc: impl FnMut() -> *mut u8) -> *mut u8 {
 }
 
 /// Frees when the magazine is full, the thread has no mcache, or the object is the newest one in its
-/// magazine already.
+/// magazine already; in secure mode always.
 #[cold]
 #[inline(never)]
-pub(crate) fn free_slow(class: SizeClass, object: *mut u8) {
+fn free_slow(object: *mut u8, size: usize, align: usize) {
+    if secure::is_on() {
+        return secure::free_with_layout(object, size, align);
+    }
+    free_small(class_for(size, align), object);
+}
+
+/// Frees an object of `class` that the magazine did not take.
+pub(crate) fn free_small(class: SizeClass, object: *mut u8) {
     match runtime::mcache() {
         Some(mcache) => mcache.free(class, object),
         None => runtime::free_detached(class, object),
@@ -252,6 +299,9 @@ unsafe extern "C-unwind" fn zeroed_rest_from(
 
 /// [`alloc_zeroed`] for `caller`, not fast.
 pub(crate) fn alloc_zeroed_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if is_secure() {
+        return secure::alloc(size, align, true, caller);
+    }
     if class_for(size, align) == SizeClass::NONE {
         return alloc_large(size, align, true, caller);
     }
@@ -277,7 +327,7 @@ pub(crate) unsafe fn realloc(
     new_size: usize,
 ) -> *mut u8 {
     let (old_class, new_class) = (class_for(size, align), class_for(new_size, align));
-    if old_class == new_class && old_class != SizeClass::NONE {
+    if old_class == new_class && old_class != SizeClass::NONE && !secure::is_on() {
         return object;
     }
     // SAFETY: the caller's contract.
@@ -302,6 +352,11 @@ unsafe extern "C-unwind" fn realloc_slow_from(
     return_address: usize,
 ) -> *mut u8 {
     let caller = Caller::new(frame, return_address);
+    if secure::is_on() {
+        let told = Told::Layout(size, align);
+        let resized = secure::realloc(object, told, new_size, align, caller);
+        return resized.unwrap_or_else(|| fatal(Crime::ForeignPointer, object.addr()));
+    }
     let is_large = |size| class_for(size, align) == SizeClass::NONE;
     let both_large = is_large(size) && is_large(new_size);
     let moved = if both_large && new_size > size {

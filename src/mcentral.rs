@@ -37,7 +37,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
-use crate::{backed, config, profile, sys, tiny};
+use crate::{backed, config, profile, secure, sys, tiny};
 
 /// One shard of one class.
 #[repr(align(128))] // Two cache lines, as the prefetcher of x86-64 fetches pairs.
@@ -104,6 +104,7 @@ impl Shard {
         let mut released = 0;
         if let Some(base) = NonNull::new(span.base()) {
             for (offset, end) in free.iter() {
+                secure::released_slots(span, offset, end);
                 // SAFETY: whole pages of free slots. Nobody hands them out meanwhile: the span is in no
                 // set, and no thread's current one.
                 unsafe {

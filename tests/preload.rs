@@ -19,6 +19,8 @@ mod pressure;
 mod record;
 #[path = "preload/reports.rs"]
 mod reports;
+#[path = "preload/secure.rs"]
+mod secure;
 #[path = "preload/workshop.rs"]
 mod workshop;
 

@@ -23,8 +23,14 @@ pub(crate) enum Crime {
     /// The object was freed with a Layout of another size class than it was allocated with.
     WrongLayout,
     /// The object was freed with a size or alignment that it can't have had.
-    #[cfg_attr(not(feature = "preload"), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "preload", feature = "secure")), allow(dead_code))]
     WrongSize,
+    /// Bytes behind an object were written: its canary is dead.
+    #[cfg_attr(not(feature = "secure"), allow(dead_code))]
+    Overflow,
+    /// An object was written after it was freed.
+    #[cfg_attr(not(feature = "secure"), allow(dead_code))]
+    WriteAfterFree,
 }
 
 impl Crime {
@@ -35,6 +41,8 @@ impl Crime {
             Self::FreeMemory => "free of memory that is free already:",
             Self::InteriorPointer => "free of a pointer into the middle of an object:",
             Self::WrongSize => "free with a wrong size or alignment:",
+            Self::Overflow => "overflow: bytes were written behind the object at",
+            Self::WriteAfterFree => "write after free to the object at",
             Self::WrongLayout => "free with a Layout of another size class:",
         }
     }

@@ -16,6 +16,7 @@
 mod environment;
 mod options;
 mod parse;
+mod secure;
 mod state;
 mod triggers;
 mod values;
@@ -29,6 +30,7 @@ pub(crate) use options::{PUBLISH, Report, STATS_FILE};
 use state::{Layer, State};
 pub(crate) use triggers::Triggers;
 
+pub use secure::Secure;
 pub use values::{Config, HugePages, MemoryLimit, Release, ReleaseBy};
 
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -114,6 +116,12 @@ pub(crate) fn is_limit_hard() -> bool {
 #[inline]
 pub(crate) fn huge_pages() -> HugePages {
     state::huge_pages(STATE.chosen(Choice::HugePages))
+}
+
+/// What the secure mode is to do, and whether that is the last word: the environment was read.
+#[cfg(feature = "secure")]
+pub(crate) fn secure() -> (Secure, bool) {
+    (STATE.secure(), BEGUN.load(Relaxed))
 }
 
 /// Whether a foreign pointer ends the process.

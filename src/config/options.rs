@@ -3,6 +3,7 @@
 //! A test compares it with the table in the README. The words of an option stand in the order of the
 //! type that it chooses from, so that a word's index is the value.
 
+use super::secure::Secure;
 use super::values::{Config, HugePages, MemoryLimit, Release, ReleaseBy};
 
 /// What holds where nobody has said anything.
@@ -14,6 +15,7 @@ pub(super) const DEFAULT: Config = Config {
     memory_limit: MemoryLimit::None,
     hard_limit: false,
     huge_pages: HugePages::Auto,
+    secure: Secure::NONE,
 };
 
 /// What all names begin with.
@@ -67,6 +69,8 @@ pub(super) enum Form {
     Triggers(Report),
     /// The profile's rate, in bytes.
     Rate,
+    /// What the secure mode does.
+    Secure,
     /// Any text; the default, or what happens without one.
     Path(&'static str),
 }
@@ -78,6 +82,7 @@ pub(super) enum Needs {
     Nothing,
     Preload,
     Profile,
+    Secure,
 }
 
 /// One option.
@@ -139,6 +144,12 @@ pub(super) const OPTIONS: &[Entry] = &[
         ),
         needs: Needs::Nothing,
         meaning: "whether the heap asks for transparent huge pages",
+    },
+    Entry {
+        name: "SPANMALLOC_SECURE",
+        form: Form::Secure,
+        needs: Needs::Secure,
+        meaning: "finds crimes early and keeps attackers out; several with commas between",
     },
     Entry {
         name: "SPANMALLOC_FOREIGN",
@@ -209,6 +220,7 @@ impl Entry {
             Needs::Nothing => true,
             Needs::Preload => cfg!(feature = "preload"),
             Needs::Profile => cfg!(feature = "profile"),
+            Needs::Secure => cfg!(feature = "secure"),
         }
     }
 }
@@ -221,6 +233,7 @@ impl Form {
             Self::Limit => &["none", "auto", "<size>"],
             Self::Triggers(_) => super::triggers::FORMS,
             Self::Rate => &["<size>"],
+            Self::Secure => super::secure::FORMS,
             Self::Path(_) => &["<path>"],
         }
     }
@@ -229,7 +242,7 @@ impl Form {
     pub(super) fn default(&self) -> &'static str {
         match self {
             Self::Words(_, words, default) => words[*default as usize],
-            Self::Limit | Self::Triggers(_) => "none",
+            Self::Limit | Self::Triggers(_) | Self::Secure => "none",
             Self::Rate => "512KiB",
             Self::Path(default) => default,
         }

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::options::{Choice, Form, Report};
+use super::secure::Secure;
 use super::triggers::Triggers;
 use super::values::MemoryLimit;
 
@@ -13,6 +14,7 @@ pub(super) enum Value {
     Limit(MemoryLimit),
     Triggers(Report, Triggers),
     Rate(usize),
+    Secure(Secure),
     Path,
 }
 
@@ -31,6 +33,7 @@ impl Form {
             })),
             Self::Triggers(report) => Some(Value::Triggers(*report, Triggers::parse(text)?)),
             Self::Rate => Some(Value::Rate(bytes_of(text)?)),
+            Self::Secure => Some(Value::Secure(Secure::parse(text)?)),
             Self::Path(_) => Some(Value::Path),
         }
     }

@@ -1,4 +1,4 @@
-//! What is in effect: two words and a number, read by anyone without a lock.
+//! What is in effect: three words and a number, read by anyone without a lock.
 //!
 //! An option has a value and the *layer* that said it. What one layer said stays until the same or a
 //! higher one says something else; so the order in which the layers come does not matter, and neither
@@ -8,9 +8,10 @@
 //! All accesses are relaxed: a word publishes nothing but itself.
 
 use super::options::{Choice, DEFAULT, Form, OPTIONS, PROFILE_RATE_DEFAULT, Report};
+use super::secure::Secure;
 use super::triggers::Triggers;
 use super::values::{Config, HugePages, MemoryLimit, Release, ReleaseBy};
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Who said a value, from the weakest to the strongest. Zero stands for nobody: a default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,9 @@ const LIMIT_MASK: u64 = (1 << LIMIT_BITS) - 1;
 const NO_LIMIT: u64 = LIMIT_MASK;
 const AUTO_LIMIT: u64 = LIMIT_MASK - 1;
 
+/// Where the layer of the secure mode begins.
+const SECURE_BITS: u32 = u8::BITS;
+
 const _: () = assert!(CHOICES_END <= u64::BITS && DEFAULT_LIMIT == NO_LIMIT);
 const CHOICES_END: u32 = (Choice::Help as u32 + 1) * FIELD_BITS;
 const DEFAULT_LIMIT: u64 = encode(DEFAULT.memory_limit);
@@ -48,6 +52,8 @@ pub(super) struct State {
     /// What `auto` was found to be. **Any thread; atomic.** Written before `limit` says `auto`; who
     /// sees that the other way round finds no limit for a moment.
     auto_bytes: AtomicUsize,
+    /// What the secure mode does, and above that the layer. **Any thread; atomic.**
+    secure: AtomicU32,
     /// What only the environment says: when each report is made, and the profile's rate.
     /// **Any thread; atomic.**
     triggers: [AtomicU64; 2],
@@ -68,6 +74,7 @@ impl State {
             choices: AtomicU64::new(choices),
             limit: AtomicU64::new(DEFAULT_LIMIT),
             auto_bytes: AtomicUsize::new(usize::MAX),
+            secure: AtomicU32::new(DEFAULT.secure.bits() as u32),
             triggers: [const { AtomicU64::new(0) }; 2],
             profile_rate: AtomicUsize::new(PROFILE_RATE_DEFAULT),
         }
@@ -105,7 +112,23 @@ impl State {
             memory_limit: self.limit(),
             hard_limit: value(choices, Choice::HardLimit) != 0,
             huge_pages: huge_pages(value(choices, Choice::HugePages)),
+            secure: self.secure(),
         }
+    }
+
+    /// What the secure mode does.
+    pub(super) fn secure(&self) -> Secure {
+        Secure::from_bits(self.secure.load(Relaxed) as u8)
+    }
+
+    /// `layer` says what the secure mode does.
+    pub(super) fn set_secure(&self, secure: Secure, layer: Layer) {
+        let word = (layer as u32) << SECURE_BITS | u32::from(secure.bits());
+        let _ = self.secure.fetch_update(Relaxed, Relaxed, |there| {
+            layer
+                .replaces(u64::from(there >> SECURE_BITS))
+                .then_some(word)
+        });
     }
 
     /// `layer` says that a choice is `value`.
@@ -150,6 +173,7 @@ impl State {
     /// `layer` says all that a `Config` has.
     pub(super) fn set(&self, config: Config, layer: Layer, auto_bytes: impl FnOnce() -> usize) {
         self.set_limit(config.memory_limit, layer, auto_bytes);
+        self.set_secure(config.secure, layer);
         let values = [
             (Choice::Background, config.background as u8),
             (Choice::Release, config.release as u8),
@@ -243,6 +267,7 @@ mod tests {
         memory_limit: MemoryLimit::Bytes(512 << 20),
         hard_limit: true,
         huge_pages: HugePages::Always,
+        secure: Secure::FILL,
     };
 
     fn no_auto() -> usize {

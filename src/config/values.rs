@@ -1,6 +1,7 @@
 //! What can be chosen: a value with a builder, and the types of its fields.
 
 use super::options::DEFAULT;
+use super::secure::Secure;
 
 /// When free memory goes back to the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +81,7 @@ pub struct Config {
     pub(super) memory_limit: MemoryLimit,
     pub(super) hard_limit: bool,
     pub(super) huge_pages: HugePages,
+    pub(super) secure: Secure,
 }
 
 impl Config {
@@ -129,6 +131,13 @@ impl Config {
         self
     }
 
+    /// What the secure mode does: needs the feature `secure`, and is decided when the first object is made;
+    /// what [`set_config`](crate::set_config) says about it has no effect.
+    pub const fn secure(mut self, secure: Secure) -> Self {
+        self.secure = secure;
+        self
+    }
+
     /// What [`background`](Self::background) was given.
     #[must_use]
     pub const fn has_background(&self) -> bool {
@@ -163,6 +172,11 @@ impl Config {
     #[must_use]
     pub const fn uses_huge_pages(&self) -> HugePages {
         self.huge_pages
+    }
+
+    /// What [`secure`](Self::secure) was given.
+    pub const fn secures(&self) -> Secure {
+        self.secure
     }
 }
 

@@ -72,6 +72,8 @@ impl MCache {
     /// Gives everything back: all objects to their spans, all current spans to their shards,
     /// all large objects to the run cache.
     pub(crate) fn flush_all(&self) {
+        #[cfg(feature = "secure")]
+        self.end_quarantine();
         for index in 1..MAGAZINES {
             self.flush_class(SizeClass::new(index));
         }

@@ -35,6 +35,8 @@ mod large;
 mod list;
 mod magazine;
 mod refill;
+#[cfg(feature = "secure")]
+mod secure;
 
 pub(crate) use list::all;
 pub(crate) use magazine::{DETACHED, EMPTY, Magazines, is_rare};
@@ -46,15 +48,15 @@ use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{CLASSES, MAGAZINES, SizeClass};
 use crate::counters::{Counters, calls};
 use crate::depot::BatchRef;
-use crate::meta;
 use crate::mspan::PrivateSlots;
-use crate::profile;
+#[cfg(feature = "secure")]
+use crate::secure::{Quarantine, Random};
 use crate::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
     compiler_fence,
 };
-use crate::sys;
+use crate::{meta, profile, secure as mode, sys};
 use capacity::{Slow, SlowCalls};
 use large::LargeCache;
 use magazine::{Magazine, Slot};
@@ -115,10 +117,16 @@ pub(crate) struct MCache {
     current: [PrivateSlots; CLASSES + 1],
     slots: [Slot; SLOT_ZERO[MAGAZINES]],
     pub(crate) counters: Counters,
-    /// Magazines that are always empty and full: the face of this mcache while calls are counted.
-    counted: Magazines,
+    /// Magazines that are always empty and full: the face of this mcache while calls are counted, and in
+    /// secure mode.
+    shut: Magazines,
     /// Bytes by which the live ones changed and that are not in the process's sum yet.
     live_untold: Cell<i64>,
+    /// In secure mode, what the thread freed last, and its random numbers.
+    #[cfg(feature = "secure")]
+    quarantine: Quarantine,
+    #[cfg(feature = "secure")]
+    random: Random,
 }
 
 /// The thread that has an mcache.
@@ -175,7 +183,7 @@ impl MCache {
         unsafe {
             for face in [
                 &raw mut (*record.as_ptr()).magazines,
-                &raw mut (*record.as_ptr()).counted,
+                &raw mut (*record.as_ptr()).shut,
             ] {
                 for index in 0..MAGAZINES {
                     (&raw mut (*face).all[index]).write(Magazine::UNUSED);
@@ -189,11 +197,16 @@ impl MCache {
 
     /// What its thread has in its slot.
     pub(crate) fn face(&self) -> &Magazines {
-        if calls::are_counted() {
-            &self.counted
+        if calls::are_counted() || mode::is_on() {
+            &self.shut
         } else {
             &self.magazines
         }
+    }
+
+    /// What its thread may have in its slot.
+    pub(crate) fn faces(&self) -> [&Magazines; 2] {
+        [&self.magazines, &self.shut]
     }
 
     /// One object of `class`, refilling its magazine if it is empty. Null if the system has no
@@ -243,9 +256,14 @@ impl MCache {
         if calls::are_counted() {
             self.count_freed(class);
         }
-        if magazine.push(object) {
-            return;
+        if !magazine.push(object) {
+            self.free_to_full(class, object);
         }
+    }
+
+    /// Takes back an object of `class`, whose magazine is full.
+    fn free_to_full(&self, class: SizeClass, object: *mut u8) {
+        let magazine = self.magazines.get(class);
         self.note_slow_call(class);
         let capacity = self.capacity_of(class);
         let has_grown = self.grow(class, self.capacity_for(class, Slow::Flush));

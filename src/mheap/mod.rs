@@ -175,6 +175,12 @@ pub(crate) fn free_run(run: Run) {
     release::after_free(heap);
 }
 
+/// Gives a run back whose memory went back to the system.
+#[cfg(feature = "secure")]
+pub(crate) fn free_released_run(run: Run) {
+    HEAP.lock().free(run.arena, run.first, run.count, true);
+}
+
 /// Takes the `extra` pages right behind a run, if they are free or can be committed.
 pub(crate) fn extend_run(run: &Run, extra: u32) -> bool {
     let end = run.first + run.count;

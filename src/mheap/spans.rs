@@ -8,13 +8,14 @@
 use core::ptr::NonNull;
 
 use super::{Run, run_cache};
+use crate::base::PAGE_BYTES;
 use crate::base::size_class::SizeClass;
-use crate::meta;
 use crate::mspan::{MSpan, TinyMasks};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::Relaxed;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
+use crate::{meta, secure};
 
 /// Records that no span uses, linked by their `next`. One list for all, since a record may be freed
 /// on another CPU than it was taken on.
@@ -67,7 +68,8 @@ fn make_span(
     take_run: impl FnOnce(u32) -> Option<Run>,
 ) -> Option<&'static MSpan> {
     let record = take_record()?;
-    let pages = class.geometry().span_pages;
+    let guard = secure::guard_bytes();
+    let pages = class.geometry().span_pages + (guard / PAGE_BYTES) as u32;
     let Some(run) = take_run(pages) else {
         // SAFETY: not initialised by us, but all records are (zeroed memory is a valid one).
         put_record(unsafe { record.as_ref() });
@@ -85,7 +87,10 @@ fn make_span(
             return None;
         };
         span.set_masks(masks);
+    } else {
+        secure::span_is_made(span);
     }
+    secure::set_guard(span, guard);
     run.arena.set_span(run.first, pages, Some(span));
     Some(span)
 }
@@ -95,9 +100,20 @@ fn make_span(
 pub(crate) fn free_span(span: &'static MSpan) {
     if let Some(masks) = span.masks() {
         put_masks(masks);
+    } else {
+        secure::span_ends(span);
     }
+    secure::clear_guard(span);
     if let Some(run) = into_run(span) {
         run_cache::put(run);
+    }
+}
+
+/// As [`free_span`], for a large object whose memory went back to the system.
+#[cfg(feature = "secure")]
+pub(crate) fn free_released_span(span: &'static MSpan) {
+    if let Some(run) = into_run(span) {
+        super::free_released_run(run);
     }
 }
 

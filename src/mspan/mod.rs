@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 use crate::base::PAGE_BYTES;
 use crate::base::fatal::Crime;
 use crate::base::size_class::{Geometry, SLOTS_MAX, SizeClass};
-use crate::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, Ordering::Relaxed};
 
 /// Words of a bitmap with one bit a slot.
 pub(crate) const WORDS: usize = SLOTS_MAX / 64;
@@ -67,6 +67,9 @@ impl Set {
 const FREE: u8 = 1;
 /// The heap profile has a sample here.
 const SAMPLED: u8 = 2;
+/// The last page is one without access.
+#[cfg(feature = "secure")]
+const GUARDED: u8 = 4;
 
 /// Live objects of each 16-byte block of a span of tiny blocks: one bit a byte, set where a live
 /// object starts.
@@ -89,15 +92,16 @@ pub(crate) struct MSpan {
     home: Cell<u8>,
     /// Whether the object has a mapping of its own. **Fixed after init.**
     huge: Cell<bool>,
-    /// [`FREE`] and [`SAMPLED`]. **Atomic**: of a large object, written by who owns the pages, and read by a
+    /// [`FREE`], [`SAMPLED`] and, in secure mode, `GUARDED`. **Atomic**: of a large object, written by who owns the pages, and read by a
     /// caller's crime; else under the home lock.
     flags: AtomicU8,
     /// **Under the home lock.**
     shared: UnsafeCell<Shared>,
-    /// Live objects of each block, for spans of tiny blocks. **Fixed after init.** The masks are
-    /// atomic: a block's mask is written by its holder when the block is carved, later **under the
-    /// home lock**.
-    masks: Cell<Option<NonNull<TinyMasks>>>,
+    /// A table beside the span, or null: of a span of tiny blocks its masks, **fixed after init**; in secure
+    /// mode, of another one the states of its slots, and of a large object what is known of it (see
+    /// [`secure`](crate::secure)). **Any thread; atomic.** A block's mask is written by its holder when the
+    /// block is carved, later **under the home lock**.
+    pub(crate) table: AtomicPtr<AtomicU16>,
     /// Of the pages of a large object, those beyond what was asked for. **Written by who owns the object.**
     slack: Cell<u32>,
 }
@@ -274,7 +278,7 @@ impl MSpan {
         unsafe {
             this.write(Self {
                 base: Cell::new(base),
-                masks: Cell::new(None),
+                table: AtomicPtr::new(core::ptr::null_mut()),
                 pages: Cell::new(pages),
                 class: Cell::new(class),
                 home: Cell::new(home),
@@ -348,6 +352,18 @@ impl MSpan {
         self.set_flag(SAMPLED, sampled);
     }
 
+    /// Whether the last page is one without access.
+    #[cfg(feature = "secure")]
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.flags.load(Relaxed) & GUARDED != 0
+    }
+
+    /// Says whether [`Self::is_guarded`]. Nobody else knows the span, or its slots are all free.
+    #[cfg(feature = "secure")]
+    pub(crate) fn set_guarded(&self, guarded: bool) {
+        self.set_flag(GUARDED, guarded);
+    }
+
     /// A load and a store: one writer at a time.
     fn set_flag(&self, flag: u8, is_set: bool) {
         let others = self.flags.load(Relaxed) & !flag;
@@ -386,14 +402,19 @@ impl MSpan {
 
     /// Gives a span of tiny blocks its masks. Before anyone else knows the span.
     pub(crate) fn set_masks(&self, masks: NonNull<TinyMasks>) {
-        self.masks.set(Some(masks));
+        // Relaxed: the span's publication, in the page table, publishes it.
+        self.table.store(masks.as_ptr().cast(), Relaxed);
     }
 
     /// The masks of a span of tiny blocks.
     #[inline]
     pub(crate) fn masks(&self) -> Option<&'static TinyMasks> {
-        // SAFETY: masks are records that live for ever (`meta`), all of whose parts are atomic.
-        self.masks.get().map(|masks| unsafe { masks.as_ref() })
+        if self.class() != SizeClass::TINY_BLOCKS {
+            return None;
+        }
+        // SAFETY: of a span of this class the table is null or its masks, which are records that live for ever
+        // (`meta`), all of whose parts are atomic.
+        unsafe { self.table.load(Relaxed).cast::<TinyMasks>().as_ref() }
     }
 
     /// First byte of a slot.

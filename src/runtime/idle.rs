@@ -66,10 +66,29 @@ pub(super) fn may_be_emptied(own: &MCache) {
     drop(registry);
 }
 
+/// All threads look again which face of their mcache is theirs, with their next call. One that is in the middle
+/// of a fast path meanwhile ends it.
+#[cold]
+pub(super) fn all_attach_again() {
+    for mcache in mcache::all() {
+        let _registry = REGISTRY.lock();
+        let Some(owner) = mcache.owner.get() else {
+            continue;
+        };
+        for face in mcache.faces() {
+            let (face, empty) = (NonNull::from(face), NonNull::from(&EMPTY));
+            // SAFETY: the owner's exit hook takes the lock that is held here before the thread ends.
+            unsafe { owner.slot.replace(face.cast(), empty.cast()) };
+        }
+    }
+}
+
 /// In the child of a `fork`: there is no thread but this one, which has another number.
 pub(super) fn forget_others(own: Option<&MCache>) {
     for mcache in mcache::all() {
         mcache.owner.set(None);
+        #[cfg(feature = "secure")]
+        mcache.forget_random();
     }
     let slot = SlotOfThread::here();
     if let (Some(own), Some(slot)) = (own, slot) {

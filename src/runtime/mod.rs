@@ -40,7 +40,9 @@ use crate::sync::fork_owner;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
-use crate::{config, counters, mcentral, meta, mheap, profile, report, scavenge, sys, tiny};
+use crate::{
+    config, counters, mcentral, meta, mheap, profile, report, scavenge, secure, sys, tiny,
+};
 
 /// Mcaches that no thread has.
 struct FreeMCaches {
@@ -156,9 +158,13 @@ fn attach() -> Option<()> {
     // SAFETY: mcaches live for ever, and this one is ours.
     let own = unsafe { mcache.as_ref() };
     ATTACHED.fetch_add(1, Relaxed);
-    // First the slot: what the system allocates from here on finds the thread attached.
-    sys::set_thread_slot(NonNull::from(own.face()).cast());
+    // The face depends on what the environment says.
     config::init();
+    if !secure::is_decided() && secure::decide() {
+        idle::all_attach_again();
+    }
+    // Then the slot: what the system allocates from here on finds the thread attached.
+    sys::set_thread_slot(NonNull::from(own.face()).cast());
     let hook = EXIT_HOOK.call_once(|| {
         STARTED_NS.store(sys::now_ns(), Relaxed);
         // The preloaded library does it in its constructor: this may be a call of the C library that
@@ -251,6 +257,21 @@ fn empty_and_free(mcache: NonNull<MCache>) {
 #[cfg(feature = "preload")]
 pub(crate) fn count_calls() {
     counters::calls::start();
+    turn_face();
+}
+
+/// Decides about the secure mode, if that can be told; the calling thread follows at once.
+#[cold]
+pub(crate) fn decide_secure() {
+    config::init();
+    if secure::decide() {
+        turn_face();
+        idle::all_attach_again();
+    }
+}
+
+/// Gives the calling thread the face of its mcache that each call is to find from here on.
+fn turn_face() {
     if let Some(mcache) = mcache() {
         sys::set_thread_slot(NonNull::from(mcache.face()).cast());
     }
@@ -296,6 +317,7 @@ pub(crate) fn empty_caches() {
     empty_free_mcaches();
     profile::empty_stash();
     mcentral::drain_depots();
+    secure::drain_waiting();
     mheap::run_cache::drain();
 }
 
@@ -321,6 +343,7 @@ pub(crate) fn is_whole(deadline_ns: u64) -> bool {
     !is_busy
         && REGISTRY.comes_free(deadline_ns)
         && mcentral::locks_come_free(deadline_ns)
+        && secure::locks_come_free(deadline_ns)
         && mheap::spans::locks_come_free(deadline_ns)
         && mheap::run_cache::locks_come_free(deadline_ns)
         && mheap::locks_come_free(deadline_ns)
@@ -341,6 +364,7 @@ unsafe extern "C" fn before_fork() {
 fn lock_floors() {
     REGISTRY.lock_for_fork();
     mcentral::lock_for_fork();
+    secure::lock_for_fork();
     mheap::spans::lock_for_fork();
     mheap::run_cache::lock_for_fork();
     mheap::lock_for_fork();
@@ -360,6 +384,7 @@ unsafe fn unlock_floors() {
         mheap::unlock_after_fork();
         mheap::run_cache::unlock_after_fork();
         mheap::spans::unlock_after_fork();
+        secure::unlock_after_fork();
         mcentral::unlock_after_fork();
         REGISTRY.unlock_after_fork();
     }

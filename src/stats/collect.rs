@@ -22,7 +22,7 @@ use crate::mcache::{self, MCache, budget};
 use crate::mcentral::{self, ClassTally};
 use crate::sync::atomic::{Ordering::Acquire, fence};
 use crate::sync::waits;
-use crate::{backed, meta, mheap, profile, runtime, sys};
+use crate::{backed, meta, mheap, profile, runtime, secure, sys};
 
 /// Classes whose objects share spans.
 const TINY: usize = MAGAZINES - CLASSES;
@@ -75,7 +75,13 @@ impl Stats {
         let (cached, large) = unsafe { mheap::run_cache::tally() };
         // SAFETY: as above.
         let pages = unsafe { mheap::tally() };
-        let large = Pages::Large.all().and(large).and(large_of_mcaches());
+        // SAFETY: as above.
+        let (waiting, waiting_pages) = unsafe { secure::waiting() };
+        let large = Pages::Large
+            .all()
+            .and(large)
+            .and(waiting)
+            .and(large_of_mcaches());
         self.large_allocations = large.allocations;
         self.large_frees = large.frees;
         self.large_live_objects = large.allocations.saturating_sub(large.frees) as usize;
@@ -84,10 +90,12 @@ impl Stats {
         self.committed_bytes = pages.committed * PAGE_BYTES;
         self.dirty_bytes = pages.dirty * PAGE_BYTES;
         self.fresh_bytes = pages.fresh * PAGE_BYTES;
-        self.released_bytes = (pages.free - pages.dirty - pages.fresh) * PAGE_BYTES;
-        self.in_use_bytes = (pages.committed - pages.free) * PAGE_BYTES;
+        // Guards have no memory.
+        let guards = secure::guard_pages();
+        self.released_bytes = (pages.free - pages.dirty - pages.fresh + guards) * PAGE_BYTES;
+        self.in_use_bytes = (pages.committed - pages.free - guards) * PAGE_BYTES;
         let in_mcaches = mcache::all().map(MCache::large_pages).sum::<usize>();
-        self.cached_bytes = (cached + in_mcaches) * PAGE_BYTES;
+        self.cached_bytes = (cached + in_mcaches + waiting_pages) * PAGE_BYTES;
         self.huge_free_bytes = pages.huge_free * PAGE_BYTES;
         self.released_slot_bytes = mcentral::released_slot_bytes();
         self.backed_bytes = backed::bytes();
@@ -114,6 +122,8 @@ impl Stats {
                 row.allocated_objects += mcache.counters.refilled[index].get();
                 row.freed_objects += mcache.counters.flushed[index].get();
             }
+            #[cfg(feature = "secure")]
+            mcache.for_each_in_quarantine(|class| caches[class.index()].held += 1);
             fence(Acquire); // As above, of objects and their blocks.
             tiny_blocks += mcache.counters.tiny_blocks.get();
         }

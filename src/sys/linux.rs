@@ -129,6 +129,44 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, bytes: usize) -> bool {
     }
 }
 
+/// Takes access to committed memory away, whose contents stay; [`commit`] gives it back. False if the system
+/// refuses (the kernel's limit on the number of mappings).
+///
+/// # Safety
+/// As for [`commit`], and nothing uses the range meanwhile.
+#[cfg(feature = "secure")]
+pub(crate) unsafe fn protect(start: NonNull<u8>, bytes: usize) -> bool {
+    let _errno = KeepErrno::new();
+    // SAFETY: the caller owns the range, and gives up access to it.
+    unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_NONE) == 0 }
+}
+
+/// A number that nobody can guess.
+#[cfg(feature = "secure")]
+pub(crate) fn random() -> u64 {
+    let _errno = KeepErrno::new();
+    let mut bytes = [0; 8];
+    // SAFETY: the buffer is valid for writes of its length. A short or failed read leaves zeros.
+    let read = unsafe {
+        libc::syscall(
+            libc::SYS_getrandom,
+            bytes.as_mut_ptr(),
+            bytes.len(),
+            libc::GRND_NONBLOCK,
+        )
+    };
+    if read == bytes.len() as i64 {
+        return u64::from_ne_bytes(bytes);
+    }
+    // Before the kernel's generator is ready: what the kernel gave this process at its start, and the time.
+    // SAFETY: no precondition.
+    let at_random = unsafe { libc::getauxval(libc::AT_RANDOM) } as usize;
+    let given = NonNull::new(ptr::with_exposed_provenance_mut::<u64>(at_random));
+    // SAFETY: the kernel's 16 random bytes, which stay on the stack of the first thread.
+    let given = given.map_or(0, |given| unsafe { given.read_unaligned() });
+    given ^ now_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// Maps `bytes` of zeroed memory, ready for use: for the allocator's own records.
 pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
     mmap(

@@ -10,7 +10,7 @@
 //! * A size above `PTRDIFF_MAX`, or a product that overflows, is ENOMEM.
 //! * `aligned_alloc` does not ask the size to be a multiple of the alignment; an alignment that is
 //!   not a power of two is EINVAL. `memalign` rounds it up, as glibc does.
-//! * What `malloc_usable_size` says may be written. An object stays in its place when its size
+//! * What `malloc_usable_size` says may be written: in secure mode what was asked for, and not more. An object stays in its place when its size
 //!   changes within the upper half of that.
 //! * A pointer that is not from this heap is reported once and left alone (see [`foreign`]).
 //!
@@ -45,6 +45,7 @@ use crate::base::size_class::{SizeClass, class_for, class_for_direct};
 use crate::mcache::is_rare;
 use crate::mspan::MSpan;
 use crate::record::{self, raw::Kind};
+use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
 use crate::{large, malloc, runtime, sys};
 
@@ -128,7 +129,7 @@ unsafe extern "C-unwind" fn allocate_slow_from(
     return_address: usize,
 ) -> *mut c_void {
     let caller = Caller::new(frame, return_address);
-    allocated(malloc::alloc_small(class, size, caller), size, align)
+    allocated(malloc::alloc_small(class, size, align, caller), size, align)
 }
 
 /// [`allocate`] for `caller`, not fast.
@@ -236,10 +237,19 @@ fn release_slow(object: *mut u8) {
     if record::is_on() {
         record::note(Kind::Free, object.cast(), 0, 1);
     }
+    if secure::is_on() {
+        return release_secure(object, Told::Nothing);
+    }
     match live_span(object) {
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
-        Some(span) => malloc::free_slow(span.class(), object),
+        Some(span) => malloc::free_small(span.class(), object),
         None => foreign::report("free", object.addr()),
+    }
+}
+
+fn release_secure(object: *mut u8, told: Told) {
+    if !secure::free(object, told) {
+        foreign::report("free", object.addr());
     }
 }
 
@@ -292,7 +302,7 @@ unsafe fn reallocate_recorded(object: *mut c_void, size: usize) -> *mut c_void {
 #[inline]
 unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void {
     match class_at(object.addr()) {
-        Some(class) if class != SizeClass::NONE && size != 0 => {
+        Some(class) if class != SizeClass::NONE && size != 0 && !secure::is_on() => {
             let usable = class.object_bytes();
             if size <= usable && size >= (usable / 2).saturating_sub(ALIGN / 2) {
                 return object;
@@ -326,6 +336,9 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
         unsafe { release(object) };
         return ptr::null_mut();
     }
+    if secure::is_on() {
+        return reallocate_secure(object, size, caller);
+    }
     let Some(span) = live_span(object.cast()) else {
         foreign::report("realloc", object.addr());
         return out_of_memory();
@@ -349,6 +362,19 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
     };
     // SAFETY: the caller's contract, and the object is large, with all of its span's bytes.
     unsafe { move_to(object, usable, new, size) }
+}
+
+fn reallocate_secure(object: *mut c_void, size: usize, caller: Caller) -> *mut c_void {
+    if size > SIZE_MAX - ALIGN {
+        return out_of_memory();
+    }
+    match secure::realloc(object.cast(), Told::Nothing, size, ALIGN, caller) {
+        Some(resized) => or_out_of_memory(resized),
+        None => {
+            foreign::report("realloc", object.addr());
+            out_of_memory()
+        }
+    }
 }
 
 entry! {
@@ -413,6 +439,12 @@ unsafe fn move_to(
 
 /// Bytes of an object that may be used; zero for null and for what is not from this heap.
 fn usable_size(object: *mut c_void) -> usize {
+    if secure::is_on() && !object.is_null() {
+        return secure::size_of(object.cast()).unwrap_or_else(|| {
+            foreign::report("malloc_usable_size", object.addr());
+            0
+        });
+    }
     match class_at(object.addr()) {
         Some(class) if class != SizeClass::NONE => class.object_bytes(),
         _ if object.is_null() => 0,
@@ -430,6 +462,9 @@ fn usable_size(object: *mut c_void) -> usize {
 fn usable_size_for(size: usize, align: usize) -> usize {
     if size > SIZE_MAX - (align - 1) {
         return 0;
+    }
+    if secure::is_on() {
+        return size;
     }
     match class_for(size, align) {
         SizeClass::NONE => large::usable_bytes(size, align).unwrap_or(0),

@@ -3,9 +3,10 @@
 use core::ffi::{c_int, c_void};
 
 use super::aligned::allocate_aligned;
-use super::{ALIGN, allocate, reallocate, release, usable_size, usable_size_for};
+use super::{ALIGN, allocate, reallocate, release, release_secure, usable_size, usable_size_for};
 use crate::base::fatal::{Crime, fatal};
-use crate::sys;
+use crate::secure::{self, Told};
+use crate::{record, sys};
 
 /// An object and the bytes of it that may be used.
 #[repr(C)]
@@ -90,6 +91,9 @@ unsafe extern "C-unwind" fn free_aligned_sized(object: *mut c_void, align: usize
 /// # Safety
 /// As for [`release`].
 unsafe fn release_sized(object: *mut c_void, size: usize) {
+    if secure::is_on() && !object.is_null() && !record::is_on() {
+        return release_secure(object.cast(), Told::Size(size));
+    }
     let usable = usable_size(object);
     if usable != 0 && size > usable {
         fatal(Crime::WrongSize, object.addr());

@@ -2,7 +2,7 @@
 //!
 //! The environment is read once ([`config::init`]), by the first allocation after the C library has
 //! begun, and at the latest by the constructor here. Allocations before that, by the dynamic linker,
-//! find the defaults. Calls are counted from the constructor on, and
+//! find the defaults. Calls are counted, and secure, from the constructor on, and
 //! it arranges for the reports.
 
 use crate::{config, record, report, runtime, sys};
@@ -13,6 +13,7 @@ static CONSTRUCTOR: extern "C" fn() = start;
 
 extern "C" fn start() {
     config::init();
+    runtime::decide_secure();
     sys::stay_loaded(&CONSTRUCTOR);
     runtime::at_fork();
     if record::begin() | config::counts_calls() {

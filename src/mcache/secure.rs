@@ -1,0 +1,82 @@
+//! Allocating and freeing in secure mode: random objects of a magazine, and the quarantine.
+
+#![allow(unsafe_code)]
+
+use super::{MCache, is_rare};
+use crate::base::fatal::{Crime, fatal};
+use crate::base::size_class::SizeClass;
+use crate::counters::calls;
+
+impl MCache {
+    /// One object of `class` from its magazine, a random one if that is asked for. Null if there is none.
+    pub(crate) fn pop_secure(&self, class: SizeClass, by_chance: bool) -> *mut u8 {
+        let magazine = self.magazines.get(class);
+        let newest = magazine.newest();
+        if newest.is_null() {
+            return newest;
+        }
+        if by_chance {
+            let len = self.len(class);
+            // Slot 0 holds no object.
+            let slot = self.slot(class, 1 + self.random.below(len));
+            // SAFETY: a slot of this magazine up to its top, which only this thread touches.
+            let object = unsafe { slot.as_ref() }.replace(newest);
+            // SAFETY: as above.
+            unsafe { magazine.top().as_ref() }.set(object);
+        }
+        if calls::are_counted() || is_rare(magazine.newest()) {
+            return self.alloc(class);
+        }
+        magazine.pop()
+    }
+
+    /// Takes back an object of `class`, by way of the quarantine if that is asked for. Whether a magazine
+    /// was full.
+    pub(crate) fn free_secure(&self, class: SizeClass, object: *mut u8, waits: bool) -> bool {
+        if calls::are_counted() {
+            self.count_freed(class);
+        }
+        if !waits {
+            return self.take_back(class, object);
+        }
+        let Some((class, object)) = self.quarantine.exchange(class, object, &self.random) else {
+            return false;
+        };
+        let mut was_full = self.take_back(class, object);
+        while let Some((class, object)) = self.quarantine.evict_excess(&self.random) {
+            was_full |= self.take_back(class, object);
+        }
+        was_full
+    }
+
+    /// Puts an object that nobody has into its magazine; whether that was full.
+    #[inline]
+    fn take_back(&self, class: SizeClass, object: *mut u8) -> bool {
+        let magazine = self.magazines.get(class);
+        if magazine.push(object) {
+            return false;
+        }
+        if magazine.newest() == object {
+            fatal(Crime::DoubleFree, object.addr());
+        }
+        self.free_to_full(class, object);
+        true
+    }
+
+    /// Empties the quarantine.
+    pub(super) fn end_quarantine(&self) {
+        while let Some((class, object)) = self.quarantine.pop() {
+            self.take_back(class, object);
+        }
+    }
+
+    /// Calls `look` with the class of each object in quarantine, about now. Any thread may ask.
+    pub(crate) fn for_each_in_quarantine(&self, look: impl FnMut(SizeClass)) {
+        self.quarantine.for_each_class(look);
+    }
+
+    /// In the child of a `fork`: other random numbers than the parent's.
+    pub(crate) fn forget_random(&self) {
+        self.random.forget();
+    }
+}

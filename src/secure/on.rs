@@ -1,0 +1,226 @@
+//! What the rest of the allocator calls.
+
+pub(crate) use super::guards::{
+    bytes as guard_bytes, clear as clear_guard, pages as guard_pages, set as set_guard,
+};
+pub(crate) use super::protect::{
+    drain as drain_waiting, lock_for_fork, locks_come_free, unlock_after_fork, waiting,
+};
+pub(crate) use super::quarantine::Quarantine;
+pub(crate) use super::random::Random;
+pub(crate) use super::small::{released_slots, span_ends, span_is_made};
+
+use crate::arena::{Place, place_of};
+use crate::base::fatal::{Crime, fatal};
+use crate::base::size_class::{SizeClass, class_for};
+use crate::config::{self, Secure};
+use crate::mspan::MSpan;
+use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use crate::sys::caller::Caller;
+
+use super::{bytes, pages, small};
+
+/// What the mode does: the bits of a [`Secure`]. **Any thread; atomic.** Set once.
+static MODE: AtomicU8 = AtomicU8::new(0);
+/// Whether that is decided. **Any thread; atomic.**
+static DECIDED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the mode is on.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    // Relaxed: it is decided before the program has an object that it matters to.
+    MODE.load(Relaxed) != 0
+}
+
+/// Whether the mode does this.
+#[inline]
+pub(super) fn does(what: Secure) -> bool {
+    mode().has(what)
+}
+
+/// What the mode does.
+#[inline]
+pub(super) fn mode() -> Secure {
+    Secure::from_bits(MODE.load(Relaxed))
+}
+
+/// Decides about the mode, once the environment was read. Whether it is on from here on, and was not before.
+pub(crate) fn decide() -> bool {
+    let (mode, is_last_word) = config::secure();
+    let is_on = mode != Secure::NONE;
+    if !(is_last_word || is_on) || DECIDED.swap(true, Relaxed) {
+        return false;
+    }
+    if is_on {
+        bytes::draw_secret();
+        MODE.store(mode.bits(), Relaxed);
+    }
+    is_on
+}
+
+/// Whether the mode is decided.
+#[inline]
+pub(crate) fn is_decided() -> bool {
+    // Relaxed: as in `is_on`.
+    DECIDED.load(Relaxed)
+}
+
+/// Bytes that an object has beside those that were asked for, at least.
+#[inline]
+fn tail_bytes() -> usize {
+    usize::from(does(Secure::CANARY))
+}
+
+/// The class for a request: of a slot with room for the canary. Never a tiny one.
+#[inline(always)] // A lookup, where the compiler sees a loop.
+fn class_of(size: usize, align: usize) -> SizeClass {
+    class_for((size + tail_bytes()).max(MIN_BYTES), align)
+}
+
+/// Smallest request that has a size class that is not a tiny one.
+const MIN_BYTES: usize = 5;
+/// Largest request: with the canary it is one that `class_for` takes.
+const MAX_BYTES: usize = isize::MAX as usize - 1;
+
+/// Allocates `size` bytes at a multiple of `align`, all zero with `zeroed`. Null if the system has no memory.
+#[cold]
+#[inline(never)]
+pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
+    if size > MAX_BYTES - (align - 1) {
+        return core::ptr::null_mut();
+    }
+    match class_of(size, align) {
+        SizeClass::NONE => pages::alloc(size, align, tail_bytes(), zeroed, caller),
+        class => small::alloc(class, size, zeroed, caller),
+    }
+}
+
+/// What a caller says about an object that it frees or resizes.
+#[derive(Clone, Copy)]
+pub(crate) enum Told {
+    /// Its size and alignment.
+    Layout(usize, usize),
+    /// Its size; C's `free_sized`.
+    #[cfg_attr(not(feature = "preload"), allow(dead_code))]
+    Size(usize),
+    /// Nothing, as in C.
+    #[cfg_attr(not(feature = "preload"), allow(dead_code))]
+    Nothing,
+}
+
+impl Told {
+    /// The crime, if it is not so: of an object with `size` bytes that is one of `class`.
+    #[inline]
+    pub(super) fn crime(self, class: SizeClass, size: usize) -> Option<Crime> {
+        match self {
+            Self::Layout(told, align) if class_of(told, align) != class => Some(Crime::WrongLayout),
+            Self::Layout(told, _) | Self::Size(told) if told != size => Some(Crime::WrongSize),
+            _ => None,
+        }
+    }
+}
+
+/// Frees an object. False if it is not from this heap. Aborts if it is none, or not what is told.
+#[cold]
+#[inline(never)]
+pub(crate) fn free(object: *mut u8, told: Told) -> bool {
+    match place_of(object.addr()) {
+        Place::Live(span) => free_in(span, object, told),
+        Place::Free => fatal(Crime::FreeMemory, object.addr()),
+        Place::Foreign => return false,
+    }
+    true
+}
+
+fn free_in(span: &'static MSpan, object: *mut u8, told: Told) {
+    match (span.class(), told) {
+        (SizeClass::NONE, _) => pages::free(span, object, told),
+        // Of a time before the mode was decided.
+        (class, Told::Layout(size, align)) if class.is_tiny() => {
+            crate::malloc::free_small(class_for(size, align), object);
+        }
+        (class, _) if class.is_tiny() => fatal(Crime::WrongLayout, object.addr()),
+        (class, _) => small::free(span, class, object, told),
+    }
+}
+
+/// As [`free`], for an object that has a Layout: one that is not from this heap is a crime.
+#[cold]
+#[inline(never)]
+pub(crate) fn free_with_layout(object: *mut u8, size: usize, align: usize) {
+    if !free(object, Told::Layout(size, align)) {
+        fatal(Crime::ForeignPointer, object.addr());
+    }
+}
+
+/// Changes the size of an object, and its alignment to `align`, which it has. Null, and the object is as
+/// before, if the system has no memory; `None` if it is not from this heap. Aborts if it is none, or not what
+/// is told.
+#[cold]
+#[inline(never)]
+pub(crate) fn realloc(
+    object: *mut u8,
+    told: Told,
+    new_size: usize,
+    align: usize,
+    caller: Caller,
+) -> Option<*mut u8> {
+    let span = match place_of(object.addr()) {
+        Place::Live(span) => span,
+        Place::Free => fatal(Crime::FreeMemory, object.addr()),
+        Place::Foreign => return None,
+    };
+    if new_size > MAX_BYTES - (align - 1) {
+        return Some(core::ptr::null_mut());
+    }
+    let new_class = class_of(new_size, align);
+    let old_size = if span.class() == SizeClass::NONE {
+        let tail = tail_bytes();
+        let resizes = new_class == SizeClass::NONE;
+        match pages::resize(span, object, told, resizes.then_some(new_size), align, tail) {
+            Ok(resized) => return Some(resized),
+            Err(old_size) => old_size,
+        }
+    } else {
+        let old_size = small::checked_size(span, object, told);
+        if span.class() == new_class {
+            small::resize(span, object, new_size);
+            return Some(object);
+        }
+        old_size
+    };
+    let grows = new_class == SizeClass::NONE && new_size > old_size;
+    let new = if grows && span.class() == SizeClass::NONE {
+        pages::alloc_for_growth(new_size, align, tail_bytes(), caller)
+    } else {
+        alloc(new_size, align, false, caller)
+    };
+    if !new.is_null() {
+        bytes::copy(object, new, old_size.min(new_size));
+        free_in(span, object, told);
+    }
+    Some(new)
+}
+
+/// Bytes of an object that were asked for; `None` if it is not from this heap. Aborts if it is none.
+#[cfg(feature = "preload")]
+pub(crate) fn size_of(object: *mut u8) -> Option<usize> {
+    match place_of(object.addr()) {
+        Place::Live(span) if span.class() == SizeClass::NONE => {
+            Some(pages::checked_size(span, object, Told::Nothing))
+        }
+        Place::Live(span) if span.class().is_tiny() => fatal(Crime::WrongLayout, object.addr()),
+        Place::Live(span) => Some(small::checked_size(span, object, Told::Nothing)),
+        Place::Free => fatal(Crime::FreeMemory, object.addr()),
+        Place::Foreign => None,
+    }
+}
+
+/// By how many arenas the first one lies below where it would; how many places lie between two. Both by
+/// chance.
+pub(crate) fn arena_offset(most: usize) -> usize {
+    if !does(Secure::RANDOM) {
+        return 0;
+    }
+    crate::sys::random() as usize % most
+}

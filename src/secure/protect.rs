@@ -1,0 +1,195 @@
+//! Freed objects of whole pages wait, without access, before their pages and addresses are used again.
+//!
+//! First in, first out; bounded by their number, by address space, and by memory: what is longer than a run
+//! cache would keep gives its memory back at once, and is only address space.
+
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use super::states;
+use crate::base::PAGE_BYTES;
+use crate::counters::PageObjects;
+use crate::mheap::{huge, huge_pages, run_cache};
+use crate::mspan::MSpan;
+use crate::sync::Mutex;
+use crate::{backed, config, large, sys};
+
+/// Most objects that wait. Each splits a mapping in two.
+const OBJECTS_MAX: usize = 64;
+/// Most bytes of address space that wait.
+const BYTES_MAX: usize = 256 << 20;
+/// Most bytes of those that keep their memory.
+const KEPT_BYTES_MAX: usize = 8 << 20;
+
+/// An object that waits.
+#[derive(Clone, Copy)]
+struct Waiting {
+    span: &'static MSpan,
+    /// Whether its memory went back to the system.
+    is_released: bool,
+}
+
+/// Those that wait, oldest first.
+struct Queue {
+    objects: [Option<Waiting>; OBJECTS_MAX],
+    first: usize,
+    len: usize,
+    bytes: usize,
+    kept_bytes: usize,
+}
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+    objects: [None; OBJECTS_MAX],
+    first: 0,
+    len: 0,
+    bytes: 0,
+    kept_bytes: 0,
+});
+
+impl Waiting {
+    fn kept_bytes(&self) -> usize {
+        if self.is_released {
+            0
+        } else {
+            self.span.bytes()
+        }
+    }
+}
+
+impl Queue {
+    fn is_full(&self) -> bool {
+        self.len == OBJECTS_MAX || self.bytes > BYTES_MAX || self.kept_bytes > KEPT_BYTES_MAX
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.objects[(self.first + self.len) % OBJECTS_MAX] = Some(waiting);
+        self.len += 1;
+        self.bytes += waiting.span.bytes();
+        self.kept_bytes += waiting.kept_bytes();
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.objects[self.first].take()?;
+        self.first = (self.first + 1) % OBJECTS_MAX;
+        self.len -= 1;
+        self.bytes -= waiting.span.bytes();
+        self.kept_bytes -= waiting.kept_bytes();
+        Some(waiting)
+    }
+
+    fn pop_if_full(&mut self) -> Option<Waiting> {
+        self.is_full().then(|| self.pop())?
+    }
+}
+
+/// Whether the memory of an object goes back when it waits.
+pub(super) fn releases(span: &MSpan) -> bool {
+    !run_cache::is_cached(span.pages())
+}
+
+/// Puts a freed object among those that wait.
+pub(super) fn put(span: &'static MSpan) {
+    large::forget_sample(span);
+    let (Some(base), bytes) = (NonNull::new(span.base()), span.bytes()) else {
+        return;
+    };
+    let is_whole = (base.addr().get() | bytes).is_multiple_of(sys::page_bytes());
+    // SAFETY: whole pages of the system, of an object that its owner gave up; here and below.
+    if !is_whole || !unsafe { sys::protect(base, bytes) } {
+        return large::free_span(span);
+    }
+    let lazily = config::releases_lazily();
+    // SAFETY: as above.
+    let release = || unsafe { sys::release(base, bytes, lazily) };
+    let is_released = releases(span) && backed::releasing(bytes, release);
+    if is_released || span.is_huge() {
+        backed::sub(bytes);
+    }
+    if span.is_huge() {
+        large::huge_is_freed(span);
+    } else if is_released {
+        huge_pages::after_release_in_span(base, bytes);
+    }
+    let mut queue = QUEUE.lock();
+    // There is room: the loop below leaves it.
+    queue.push(Waiting { span, is_released });
+    loop {
+        let oldest = queue.pop_if_full();
+        drop(queue);
+        let Some(oldest) = oldest else { break };
+        give_back(oldest);
+        queue = QUEUE.lock();
+    }
+}
+
+/// Gives all that wait back. The caller holds no lock of the page heap's floor.
+pub(crate) fn drain() {
+    loop {
+        let oldest = QUEUE.lock().pop(); // The guard ends here.
+        let Some(oldest) = oldest else { break };
+        give_back(oldest);
+    }
+}
+
+fn give_back(waiting: Waiting) {
+    let Waiting { span, is_released } = waiting;
+    let Some(base) = NonNull::new(span.base()) else {
+        return;
+    };
+    if span.is_huge() {
+        backed::add(span.bytes()); // As below.
+        return huge::unmap(span);
+    }
+    // SAFETY: as in `put`. If the system refuses, the object waits for ever.
+    if !unsafe { sys::commit(base, span.bytes()) } {
+        return;
+    }
+    if is_released {
+        // Whoever counts it as gone does so again.
+        backed::add(span.bytes());
+        large::free_released(span);
+    } else {
+        large::free_span(span);
+    }
+}
+
+/// The large objects that wait, which are counted as freed when they go on, as freed, and their pages.
+///
+/// # Safety
+/// The caller holds all locks of this floor ([`lock_for_fork`]).
+pub(crate) unsafe fn waiting() -> (PageObjects, usize) {
+    // SAFETY: the caller's promise; the reference ends with the function.
+    let queue = unsafe { QUEUE.value_for_fork() };
+    let mut sum = PageObjects::NONE;
+    for waiting in queue.objects.iter().flatten() {
+        if !waiting.span.is_huge() {
+            sum.frees += 1;
+            sum.freed_bytes += waiting.span.bytes() as u64;
+        }
+    }
+    (sum, sum.freed_bytes as usize / PAGE_BYTES)
+}
+
+/// Whether the locks of this floor come free in time: see [`Mutex::comes_free`].
+pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
+    QUEUE.comes_free(deadline_ns) && states::locks_come_free(deadline_ns)
+}
+
+/// For `fork`: the locks of this floor.
+pub(crate) fn lock_for_fork() {
+    QUEUE.lock_for_fork();
+    states::lock_for_fork();
+}
+
+/// For `fork`: gives the locks of this floor back.
+///
+/// # Safety
+/// As for [`Mutex::unlock_after_fork`].
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: the caller's contract.
+    unsafe {
+        states::unlock_after_fork();
+        QUEUE.unlock_after_fork();
+    }
+}

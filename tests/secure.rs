@@ -1,0 +1,535 @@
+//! The secure mode: crimes that the default mode does not see, or only later, end the process at once with
+//! one sentence; and programs without any run as ever.
+//!
+//! The allocator of this test itself is in secure mode. Each crime is committed in a process of its own,
+//! which first tells the address.
+
+#![cfg(not(miri))] // Starts processes.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::collections::HashSet;
+use std::mem;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Output;
+use std::ptr;
+use std::thread;
+
+use common::{Numbers, Object, alone, is_alone, run_alone, run_alone_with};
+use spanmalloc::{Config, Configured, Secure, SpanMalloc, stats, trim};
+
+#[global_allocator]
+static GLOBAL: Configured = SpanMalloc::with(Config::new().secure(Secure::USUAL));
+
+const DOUBLE_FREE: &str = "double free of";
+const FOREIGN: &str = "free of a pointer that is not from this heap:";
+const FREE_MEMORY: &str = "free of memory that is free already:";
+const INTERIOR: &str = "free of a pointer into the middle of an object:";
+const WRONG_LAYOUT: &str = "free with a Layout of another size class:";
+const WRONG_SIZE: &str = "free with a wrong size or alignment:";
+const OVERFLOW: &str = "overflow: bytes were written behind the object at";
+const WRITE_AFTER_FREE: &str = "write after free to the object at";
+
+/// Before the address, on the standard output of who commits a crime.
+const MARK: &str = "the address is ";
+/// Sizes of small, medium and large objects: within a slot of which little is left, and of which much is.
+const SIZES: [usize; 10] = [1, 7, 8, 24, 48, 500, 4000, 30_000, 40_960, 100_000];
+/// A size of a mapping of its own.
+const HUGE: usize = 70 << 20;
+
+/// Runs `crime` in a process of its own, which must end with this sentence.
+fn dies<F: FnOnce()>(sentence: &str, crime: F) {
+    if is_alone() {
+        return crime();
+    }
+    assert_died(sentence, &run_alone(&crime));
+}
+
+/// As [`dies`], for each of these numbers, which the crime is told.
+fn dies_for_each<F: FnOnce(usize)>(sentence: &str, numbers: &[usize], crime: F) {
+    dies_for_each_with(sentence, numbers, &[], crime);
+}
+
+/// As [`dies_for_each`], with variables in the environment.
+fn dies_for_each_with<F: FnOnce(usize)>(
+    sentence: &str,
+    numbers: &[usize],
+    variables: &[(&str, &str)],
+    crime: F,
+) {
+    const NUMBER: &str = "SPANMALLOC_TEST_NUMBER";
+    if is_alone() {
+        return crime(std::env::var(NUMBER).unwrap().parse().unwrap());
+    }
+    for number in numbers {
+        let number = number.to_string();
+        let mut variables = variables.to_vec();
+        variables.push((NUMBER, &number));
+        println!("with {number}");
+        assert_died(sentence, &run_alone_with(&crime, &variables));
+    }
+}
+
+fn assert_died(sentence: &str, output: &Output) {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let told = stdout
+        .split_once(MARK)
+        .and_then(|(_, rest)| rest.lines().next());
+    let address = told.unwrap_or_else(|| panic!("no address in {stdout:?}, {stderr:?}"));
+    assert_eq!(
+        stderr,
+        format!("spanmalloc: {sentence} {address}\n"),
+        "stdout: {stdout}"
+    );
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+}
+
+/// Tells the address that the crime is about to be committed at.
+fn tell(address: *const u8) {
+    println!("{MARK}{:#x}", address.addr());
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).unwrap()
+}
+
+fn alloc(size: usize) -> *mut u8 {
+    // SAFETY: no size here is zero.
+    let object = unsafe { SpanMalloc.alloc(layout(size)) };
+    assert!(!object.is_null());
+    object
+}
+
+/// Frees, rightly or wrongly.
+fn free(object: *mut u8, size: usize) {
+    // SAFETY: none if it is a crime, of which the allocator promises to end the process.
+    unsafe { SpanMalloc.dealloc(object, layout(size)) };
+}
+
+/// Writes a byte that may be nobody's.
+fn write(address: *mut u8, byte: u8) {
+    // SAFETY: none, it is the crime: memory of the heap.
+    unsafe { address.write_volatile(byte) };
+}
+
+#[test]
+fn overflow_of_one_byte_is_seen_by_the_free() {
+    dies_for_each(OVERFLOW, &SIZES, |size| {
+        let object = alloc(size);
+        tell(object);
+        write(object.wrapping_add(size), 0);
+        free(object, size);
+    });
+}
+
+#[test]
+fn overflow_of_a_huge_object_is_seen_by_the_free() {
+    dies(OVERFLOW, || {
+        let object = alloc(HUGE - 3);
+        tell(object);
+        write(object.wrapping_add(HUGE - 3), 0);
+        free(object, HUGE - 3);
+    });
+}
+
+#[test]
+fn overflow_to_the_end_of_the_slot_is_seen() {
+    // Slots of 48, 64 and 4864 bytes.
+    dies_for_each(OVERFLOW, &[33, 48, 4200], |size| {
+        let object = alloc(size);
+        let end = [48, 64, 4864].into_iter().find(|end| *end > size).unwrap();
+        tell(object);
+        write(object.wrapping_add(end - 1), 0);
+        free(object, size);
+    });
+}
+
+#[test]
+fn overflow_is_seen_when_the_size_changes() {
+    dies_for_each(OVERFLOW, &SIZES, |size| {
+        let object = alloc(size);
+        tell(object);
+        write(object.wrapping_add(size), b'x');
+        // SAFETY: none, as above.
+        unsafe { SpanMalloc.realloc(object, layout(size), 2 * size) };
+    });
+}
+
+#[test]
+fn overflow_is_seen_after_the_size_has_changed() {
+    dies_for_each(OVERFLOW, &[34, 40, 45, 400, 70_000], |size| {
+        let object = alloc(35);
+        // SAFETY: the object has that Layout.
+        let object = unsafe { SpanMalloc.realloc(object, layout(35), size) };
+        tell(object);
+        write(object.wrapping_add(size), 0);
+        free(object, size);
+    });
+}
+
+#[test]
+fn write_after_free_is_seen_when_the_memory_is_used_again() {
+    let crime = |size: usize| {
+        let object = alloc(size);
+        free(object, size);
+        tell(object);
+        write(object.wrapping_add(size / 2), 0);
+        let others: Vec<_> = (0..2_000_000 / size.max(1000))
+            .map(|_| alloc(size))
+            .collect();
+        others.iter().for_each(|object| free(*object, size));
+        // More than there are free, wherever they wait.
+        for _ in 0..4 * others.len() {
+            alloc(size);
+        }
+    };
+    dies_for_each(WRITE_AFTER_FREE, &SIZES[..8], crime);
+}
+
+#[test]
+fn write_after_free_of_a_large_object_is_seen_where_it_is_filled() {
+    let variables = [("SPANMALLOC_SECURE", "fill")];
+    dies_for_each_with(WRITE_AFTER_FREE, &[40_960, 300_000], &variables, |size| {
+        let object = alloc(size);
+        free(object, size);
+        tell(object);
+        write(object.wrapping_add(size / 2), 0);
+        alloc(size);
+    });
+}
+
+#[test]
+fn access_to_a_freed_large_object_faults() {
+    let body = |size: usize| {
+        let object = alloc(size);
+        free(object, size);
+        write(object.wrapping_add(size / 2), 0);
+    };
+    if is_alone() {
+        return body(
+            std::env::var("SPANMALLOC_TEST_NUMBER")
+                .unwrap()
+                .parse()
+                .unwrap(),
+        );
+    }
+    for size in ["40960", "100000", "3000000", "80000000"] {
+        let output = run_alone_with(&body, &[("SPANMALLOC_TEST_NUMBER", size)]);
+        assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{size}");
+    }
+}
+
+#[test]
+fn overflow_into_a_guard_faults() {
+    let body = |size: usize| {
+        let object = alloc(size);
+        // SAFETY: none, it is the crime.
+        unsafe { object.write_bytes(1, size + 60_000) };
+    };
+    if is_alone() {
+        return body(
+            std::env::var("SPANMALLOC_TEST_NUMBER")
+                .unwrap()
+                .parse()
+                .unwrap(),
+        );
+    }
+    for size in ["48", "4000", "40960", "300000", "80000000"] {
+        let variables = [
+            ("SPANMALLOC_TEST_NUMBER", size),
+            ("SPANMALLOC_SECURE", "guards"),
+        ];
+        let output = run_alone_with(&body, &variables);
+        assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{size}");
+    }
+}
+
+#[test]
+fn double_free_is_seen_at_once_after_a_thousand_others() {
+    let mut sizes = SIZES.to_vec();
+    sizes.push(HUGE);
+    dies_for_each(DOUBLE_FREE, &sizes, |size| {
+        let object = alloc(size);
+        let others: Vec<_> = (0..1000).map(|_| alloc(size.min(1000))).collect();
+        free(object, size);
+        others.iter().for_each(|other| free(*other, size.min(1000)));
+        tell(object);
+        // It may be another one's by now only if it was large.
+        free(object, size);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn double_free_by_another_thread_is_seen_at_once() {
+    dies(DOUBLE_FREE, || {
+        let object = alloc(48);
+        let address = object.expose_provenance();
+        let other = thread::spawn(move || free(ptr::with_exposed_provenance_mut(address), 48));
+        other.join().unwrap();
+        tell(object);
+        free(object, 48);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn double_free_by_realloc_is_seen_at_once() {
+    dies_for_each(DOUBLE_FREE, &[48, 100_000], |size| {
+        let object = alloc(size);
+        free(object, size);
+        tell(object);
+        // SAFETY: none, it is the crime.
+        unsafe { SpanMalloc.realloc(object, layout(size), 2 * size) };
+        panic!("it returned");
+    });
+}
+
+#[test]
+fn free_of_a_slot_that_was_never_handed_out_is_seen_at_once() {
+    dies(FREE_MEMORY, || {
+        // The last slot of a span of a page; slots are handed out from the first one on.
+        let never = alloc(7).map_addr(|address| (address | 8191) - 7);
+        tell(never);
+        free(never, 7);
+    });
+}
+
+#[test]
+fn interior_and_foreign_pointers_are_seen_at_once() {
+    dies_for_each(INTERIOR, &[48, 5000, 100_000, HUGE], |size| {
+        let inside = alloc(size).wrapping_add(16);
+        tell(inside);
+        free(inside, size);
+        panic!("the free returned");
+    });
+}
+
+static NOT_OURS: [u8; 64] = [7; 64];
+
+#[test]
+fn foreign_pointers_are_seen_at_once() {
+    dies_for_each(FOREIGN, &[2, 48, 100_000], |size| {
+        tell(NOT_OURS.as_ptr());
+        free(NOT_OURS.as_ptr().cast_mut(), size);
+        panic!("the free returned");
+    });
+}
+
+#[test]
+fn another_layout_is_seen_at_once() {
+    dies_for_each(WRONG_LAYOUT, &[1, 100, 50_000], |wrong| {
+        let object = alloc(48);
+        tell(object);
+        free(object, wrong);
+        panic!("the free returned");
+    });
+}
+
+#[test]
+fn another_size_of_the_same_class_is_seen_at_once() {
+    dies_for_each(WRONG_SIZE, &[49, 62, 63], |wrong| {
+        let object = alloc(50 + usize::from(wrong == 49));
+        tell(object);
+        free(object, wrong);
+        panic!("the free returned");
+    });
+}
+
+#[test]
+fn another_size_of_a_large_object_is_seen_at_once() {
+    dies(WRONG_SIZE, || {
+        let object = alloc(100_000);
+        tell(object);
+        free(object, 100_001);
+        panic!("the free returned");
+    });
+}
+
+/// The modes that programs without crimes are run in.
+const MODES: [&str; 9] = [
+    "checks",
+    "canary",
+    "fill",
+    "quarantine",
+    "random",
+    "protect",
+    "guards",
+    "zero",
+    "all",
+];
+
+/// Runs `body` in a process of its own for each mode.
+fn lives_in_all_modes<F: FnOnce()>(body: F) {
+    if is_alone() {
+        return body();
+    }
+    for mode in MODES {
+        let output = run_alone_with(&body, &[("SPANMALLOC_SECURE", mode)]);
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let passed = output.status.success() && stdout.contains("1 passed");
+        assert!(passed, "{mode}: {}\n{stdout}\n{stderr}", output.status);
+    }
+}
+
+#[test]
+fn objects_of_all_sizes_and_alignments_hold_what_is_written() {
+    lives_in_all_modes(|| {
+        let mut numbers = Numbers(7);
+        let mut objects: Vec<(*mut u8, Layout, u8)> = Vec::new();
+        for step in 0..20_000_usize {
+            if numbers.below(3) > 0 || objects.is_empty() {
+                let align = 1 << numbers.below(if step % 64 == 0 { 17 } else { 7 });
+                let layout = Layout::from_size_align(numbers.size(15), align).unwrap();
+                let zeroed = numbers.below(4) == 0;
+                // SAFETY: no size is zero.
+                let object = unsafe {
+                    match zeroed {
+                        true => SpanMalloc.alloc_zeroed(layout),
+                        false => SpanMalloc.alloc(layout),
+                    }
+                };
+                assert!(object.addr().is_multiple_of(align));
+                // SAFETY: the object has that many bytes.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(object, layout.size()) };
+                assert!(!zeroed || bytes.iter().all(|byte| *byte == 0));
+                bytes.fill(step as u8);
+                objects.push((object, layout, step as u8));
+                continue;
+            }
+            let (mut object, mut layout, byte) = objects.swap_remove(numbers.below(objects.len()));
+            // SAFETY: as above.
+            let bytes = unsafe { std::slice::from_raw_parts(object, layout.size()) };
+            assert!(bytes.iter().all(|there| *there == byte));
+            if numbers.below(3) == 0 {
+                let size = numbers.size(16);
+                // SAFETY: the object has that Layout.
+                object = unsafe { SpanMalloc.realloc(object, layout, size) };
+                let kept = layout.size().min(size);
+                // SAFETY: as above.
+                let bytes = unsafe { std::slice::from_raw_parts(object, kept) };
+                assert!(bytes.iter().all(|there| *there == byte));
+                layout = Layout::from_size_align(size, layout.align()).unwrap();
+            }
+            // SAFETY: as above.
+            unsafe { SpanMalloc.dealloc(object, layout) };
+        }
+        for (object, layout, _) in objects {
+            // SAFETY: as above.
+            unsafe { SpanMalloc.dealloc(object, layout) };
+        }
+        trim();
+    });
+}
+
+#[test]
+fn threads_pass_objects_on_in_all_modes() {
+    lives_in_all_modes(|| {
+        let (to_freer, from_maker) = std::sync::mpsc::sync_channel::<Vec<Object>>(4);
+        let freer = thread::spawn(move || from_maker.into_iter().for_each(drop));
+        thread::scope(|scope| {
+            for number in 0..4_u64 {
+                let to_freer = to_freer.clone();
+                scope.spawn(move || {
+                    let mut numbers = Numbers(number);
+                    for _ in 0..200 {
+                        let size = numbers.size(12);
+                        let some = (0..20).map(|seed| Object::new(size, 8, seed)).collect();
+                        to_freer.send(some).unwrap();
+                    }
+                });
+            }
+        });
+        drop(to_freer);
+        freer.join().unwrap();
+        trim();
+    });
+}
+
+#[test]
+fn statistics_add_up_in_all_modes() {
+    lives_in_all_modes(|| {
+        let before = stats();
+        let objects: Vec<_> = (0..300).map(|_| alloc(5000)).collect();
+        let large: Vec<_> = (0..20).map(|_| alloc(100_000)).collect();
+        let between = stats();
+        let class = |stats: &spanmalloc::Stats| {
+            let of = stats
+                .classes
+                .iter()
+                .find(|class| class.object_bytes == 5376);
+            of.unwrap().live_objects
+        };
+        assert_eq!(class(&between) - class(&before), 300);
+        assert_eq!(between.large_live_objects - before.large_live_objects, 20);
+        objects.iter().for_each(|object| free(*object, 5000));
+        large.iter().for_each(|object| free(*object, 100_000));
+        let after = stats();
+        assert_eq!(class(&after), class(&before));
+        assert_eq!(after.large_live_objects, before.large_live_objects);
+        assert_eq!(after.large_live_bytes, before.large_live_bytes);
+        assert_eq!(after.in_transit_bytes, 0, "{after:?}");
+    });
+}
+
+#[test]
+fn freed_objects_stay_in_quarantine_for_a_random_time() {
+    alone(|| {
+        // How many other frees it takes until the address comes again.
+        let delay = || {
+            let object = alloc(600);
+            free(object, 600);
+            (0..100_000).find(|_| {
+                let other = alloc(600);
+                free(other, 600);
+                other == object
+            })
+        };
+        let delays: Vec<_> = (0..20).map(|_| delay().unwrap()).collect();
+        assert!(delays.iter().all(|delay| *delay > 0), "{delays:?}");
+        let different: HashSet<_> = delays.iter().collect();
+        assert!(different.len() > 10, "{delays:?}");
+    });
+}
+
+#[test]
+fn arenas_lie_elsewhere_in_each_process() {
+    let body = || println!("{MARK}{:#x}", alloc(48).addr() >> 26);
+    if is_alone() {
+        return body();
+    }
+    let places: HashSet<_> = (0..6).map(|_| run_alone(&body).stdout).collect();
+    assert_eq!(places.len(), 6);
+}
+
+#[test]
+fn child_of_a_fork_draws_other_numbers() {
+    alone(|| {
+        let order = || -> Vec<usize> { (0..50).map(|_| alloc(300).addr()).collect() };
+        for _ in 0..300 {
+            free(alloc(300), 300);
+        }
+        let mut ends = [0; 2];
+        // SAFETY: the child allocates, writes and ends; `ends` has room for two descriptors.
+        unsafe {
+            assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+            let child = libc::fork();
+            let mut addresses = [0_usize; 50];
+            let bytes = mem::size_of_val(&addresses);
+            if child == 0 {
+                addresses.copy_from_slice(&order());
+                libc::write(ends[1], addresses.as_ptr().cast(), bytes);
+                libc::_exit(0);
+            }
+            let own = order();
+            assert_eq!(
+                libc::read(ends[0], addresses.as_mut_ptr().cast(), bytes),
+                bytes as isize
+            );
+            assert_ne!(own, addresses);
+        }
+    });
+}
