@@ -21,7 +21,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::SpanMalloc;
 use crate::base::size_class::{SizeClass, class_for};
-use crate::malloc;
+use crate::{guarded, malloc};
 
 /// Collections on this heap, whatever the global allocator is. Needs the feature `allocator-api2`;
 /// the collections are behind that crate's feature `alloc`.
@@ -146,7 +146,8 @@ unsafe fn resize(
         return block(resized, new);
     }
     let class = class_for(old.size(), old.align());
-    if class == class_for(new.size(), new.align()) && class != SizeClass::NONE {
+    let stays = class == class_for(new.size(), new.align()) && class != SizeClass::NONE;
+    if stays && !guarded::contains(object.as_ptr().addr()) {
         return block(object.as_ptr(), new);
     }
     // SAFETY: the caller's contract.

@@ -52,10 +52,10 @@ impl Configured {
 
     #[cold]
     #[inline(never)]
-    fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
+    fn alloc_slow(&self, class: SizeClass, size: usize, align: usize) -> *mut u8 {
         config::begin(&self.config);
         // SAFETY: no precondition.
-        unsafe { malloc::alloc_slow(class) }
+        unsafe { malloc::alloc_slow(class, size, align) }
     }
 }
 
@@ -67,7 +67,7 @@ unsafe impl GlobalAlloc for Configured {
             layout.size(),
             layout.align(),
             |size, align| self.alloc_rest(size, align),
-            |class| self.alloc_slow(class),
+            |class, size, align| self.alloc_slow(class, size, align),
         )
     }
 

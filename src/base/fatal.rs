@@ -23,12 +23,12 @@ pub(crate) enum Crime {
     /// The object was freed with a Layout of another size class than it was allocated with.
     WrongLayout,
     /// The object was freed with a size or alignment that it can't have had.
-    #[cfg_attr(not(feature = "preload"), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "preload", feature = "guarded")), allow(dead_code))]
     WrongSize,
 }
 
 impl Crime {
-    const fn sentence(self) -> &'static str {
+    pub(crate) const fn sentence(self) -> &'static str {
         match self {
             Self::DoubleFree => "double free of",
             Self::ForeignPointer => "free of a pointer that is not from this heap:",
@@ -40,12 +40,15 @@ impl Crime {
     }
 }
 
-/// Reports `crime` at `address` on standard error and aborts.
+/// Reports `crime` at `address` on standard error and aborts. If the heap profile has the object's allocation, its
+/// stack comes in more lines, which begin with four spaces.
 #[cold]
 #[inline(never)]
 pub(crate) fn fatal(crime: Crime, address: usize) -> ! {
     let mut line = Line::new();
     let _ = writeln!(line, "{} {address:#x}", crime.sentence());
     line.print();
+    #[cfg(all(feature = "profile", not(loom)))]
+    crate::profile::tell_of(address);
     sys::abort()
 }

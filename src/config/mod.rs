@@ -116,6 +116,25 @@ pub(crate) fn huge_pages() -> HugePages {
     state::huge_pages(STATE.chosen(Choice::HugePages))
 }
 
+/// Of how many slow calls that allocate one guards its object; zero for none.
+#[cfg(feature = "guarded")]
+#[inline]
+pub(crate) fn guarded() -> u32 {
+    STATE.guarded()
+}
+
+/// Whether somebody has asked for that number.
+#[cfg(feature = "guarded")]
+pub(crate) fn guarded_is_asked() -> bool {
+    STATE.guarded() != options::GUARDED_DEFAULT
+}
+
+/// Whether the environment was read.
+#[cfg(feature = "guarded")]
+pub(crate) fn has_begun() -> bool {
+    BEGUN.load(Relaxed)
+}
+
 /// Whether a foreign pointer ends the process.
 #[cfg(feature = "preload")]
 pub(crate) fn is_foreign_fatal() -> bool {

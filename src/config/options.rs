@@ -14,6 +14,7 @@ pub(super) const DEFAULT: Config = Config {
     memory_limit: MemoryLimit::None,
     hard_limit: false,
     huge_pages: HugePages::Auto,
+    guarded: GUARDED_DEFAULT,
 };
 
 /// What all names begin with.
@@ -36,6 +37,9 @@ pub(crate) const PROFILE_FILE_DEFAULT: &str = "spanmalloc.%p.%n.pb.gz";
 
 /// Mean distance of the profile's samples in allocated bytes, unless something else is said: 512 KiB.
 pub(crate) const PROFILE_RATE_DEFAULT: usize = 512 << 10;
+
+/// Of so many slow calls that allocate, one guards its object, on the average.
+pub(super) const GUARDED_DEFAULT: u32 = 1000;
 
 /// An option that is one of up to four words; its place in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,8 @@ pub(super) enum Form {
     Triggers(Report),
     /// The profile's rate, in bytes.
     Rate,
+    /// Of how many slow calls one guards its object.
+    Guarded,
     /// Any text; the default, or what happens without one.
     Path(&'static str),
 }
@@ -78,6 +84,7 @@ pub(super) enum Needs {
     Nothing,
     Preload,
     Profile,
+    Guarded,
 }
 
 /// One option.
@@ -147,6 +154,12 @@ pub(super) const OPTIONS: &[Entry] = &[
         meaning: "a pointer that is not from this heap is left alone, or ends the process",
     },
     Entry {
+        name: "SPANMALLOC_GUARDED",
+        form: Form::Guarded,
+        needs: Needs::Guarded,
+        meaning: "of so many slow calls that allocate, one guards its object; 0 is none",
+    },
+    Entry {
         name: "SPANMALLOC_COUNT",
         form: Form::Words(Choice::Count, SWITCH, 0),
         needs: Needs::Preload,
@@ -209,6 +222,7 @@ impl Entry {
             Needs::Nothing => true,
             Needs::Preload => cfg!(feature = "preload"),
             Needs::Profile => cfg!(feature = "profile"),
+            Needs::Guarded => cfg!(feature = "guarded"),
         }
     }
 }
@@ -221,6 +235,7 @@ impl Form {
             Self::Limit => &["none", "auto", "<size>"],
             Self::Triggers(_) => super::triggers::FORMS,
             Self::Rate => &["<size>"],
+            Self::Guarded => &["<n>"],
             Self::Path(_) => &["<path>"],
         }
     }
@@ -231,6 +246,7 @@ impl Form {
             Self::Words(_, words, default) => words[*default as usize],
             Self::Limit | Self::Triggers(_) => "none",
             Self::Rate => "512KiB",
+            Self::Guarded => "1000",
             Self::Path(default) => default,
         }
     }
@@ -273,6 +289,7 @@ mod tests {
         assert_eq!(Form::Limit.default(), "none");
         let rate = format!("{}", super::super::parse::Size(PROFILE_RATE_DEFAULT));
         assert_eq!(Form::Rate.default(), rate);
+        assert_eq!(Form::Guarded.default(), format!("{GUARDED_DEFAULT}"));
     }
 
     /// The README's rows `| `NAME` | forms | default | meaning |`.

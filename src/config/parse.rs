@@ -13,6 +13,7 @@ pub(super) enum Value {
     Limit(MemoryLimit),
     Triggers(Report, Triggers),
     Rate(usize),
+    Guarded(u32),
     Path,
 }
 
@@ -31,6 +32,11 @@ impl Form {
             })),
             Self::Triggers(report) => Some(Value::Triggers(*report, Triggers::parse(text)?)),
             Self::Rate => Some(Value::Rate(bytes_of(text)?)),
+            Self::Guarded => {
+                let is_number = text.iter().all(u8::is_ascii_digit);
+                let number = bytes_of(text).filter(|_| is_number)?;
+                Some(Value::Guarded(u32::try_from(number).ok()?))
+            }
             Self::Path(_) => Some(Value::Path),
         }
     }

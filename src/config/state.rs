@@ -7,7 +7,9 @@
 //!
 //! All accesses are relaxed: a word publishes nothing but itself.
 
-use super::options::{Choice, DEFAULT, Form, OPTIONS, PROFILE_RATE_DEFAULT, Report};
+use super::options::{
+    Choice, DEFAULT, Form, GUARDED_DEFAULT, OPTIONS, PROFILE_RATE_DEFAULT, Report,
+};
 use super::triggers::Triggers;
 use super::values::{Config, HugePages, MemoryLimit, Release, ReleaseBy};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -39,6 +41,9 @@ const _: () = assert!(CHOICES_END <= u64::BITS && DEFAULT_LIMIT == NO_LIMIT);
 const CHOICES_END: u32 = (Choice::Help as u32 + 1) * FIELD_BITS;
 const DEFAULT_LIMIT: u64 = encode(DEFAULT.memory_limit);
 
+/// Where the layer of the guarded objects' rate begins.
+const GUARDED_BITS: u32 = u32::BITS;
+
 /// What is in effect.
 pub(super) struct State {
     /// A field for each choice. **Any thread; atomic.**
@@ -48,6 +53,8 @@ pub(super) struct State {
     /// What `auto` was found to be. **Any thread; atomic.** Written before `limit` says `auto`; who
     /// sees that the other way round finds no limit for a moment.
     auto_bytes: AtomicUsize,
+    /// Of how many slow calls one guards its object, and the layer that says so. **Any thread; atomic.**
+    guarded: AtomicU64,
     /// What only the environment says: when each report is made, and the profile's rate.
     /// **Any thread; atomic.**
     triggers: [AtomicU64; 2],
@@ -68,6 +75,7 @@ impl State {
             choices: AtomicU64::new(choices),
             limit: AtomicU64::new(DEFAULT_LIMIT),
             auto_bytes: AtomicUsize::new(usize::MAX),
+            guarded: AtomicU64::new(GUARDED_DEFAULT as u64),
             triggers: [const { AtomicU64::new(0) }; 2],
             profile_rate: AtomicUsize::new(PROFILE_RATE_DEFAULT),
         }
@@ -105,6 +113,7 @@ impl State {
             memory_limit: self.limit(),
             hard_limit: value(choices, Choice::HardLimit) != 0,
             huge_pages: huge_pages(value(choices, Choice::HugePages)),
+            guarded: self.guarded(),
         }
     }
 
@@ -129,6 +138,20 @@ impl State {
         });
     }
 
+    /// Of how many slow calls one guards its object; zero for none.
+    #[inline]
+    pub(super) fn guarded(&self) -> u32 {
+        self.guarded.load(Relaxed) as u32
+    }
+
+    /// `layer` says of how many.
+    pub(super) fn set_guarded(&self, one_in: u32, layer: Layer) {
+        let word = (layer as u64) << GUARDED_BITS | u64::from(one_in);
+        let _ = self.guarded.fetch_update(Relaxed, Relaxed, |there| {
+            layer.replaces(there >> GUARDED_BITS).then_some(word)
+        });
+    }
+
     /// When a report is made.
     pub(super) fn triggers(&self, report: Report) -> Triggers {
         Triggers::decode(self.triggers[report as usize].load(Relaxed))
@@ -150,6 +173,7 @@ impl State {
     /// `layer` says all that a `Config` has.
     pub(super) fn set(&self, config: Config, layer: Layer, auto_bytes: impl FnOnce() -> usize) {
         self.set_limit(config.memory_limit, layer, auto_bytes);
+        self.set_guarded(config.guarded, layer);
         let values = [
             (Choice::Background, config.background as u8),
             (Choice::Release, config.release as u8),
@@ -243,6 +267,7 @@ mod tests {
         memory_limit: MemoryLimit::Bytes(512 << 20),
         hard_limit: true,
         huge_pages: HugePages::Always,
+        guarded: 7,
     };
 
     fn no_auto() -> usize {

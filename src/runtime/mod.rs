@@ -40,7 +40,9 @@ use crate::sync::fork_owner;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
-use crate::{config, counters, mcentral, meta, mheap, profile, report, scavenge, sys, tiny};
+use crate::{
+    config, counters, guarded, mcentral, meta, mheap, profile, report, scavenge, sys, tiny,
+};
 
 /// Mcaches that no thread has.
 struct FreeMCaches {
@@ -324,6 +326,7 @@ pub(crate) fn is_whole(deadline_ns: u64) -> bool {
         && mheap::spans::locks_come_free(deadline_ns)
         && mheap::run_cache::locks_come_free(deadline_ns)
         && mheap::locks_come_free(deadline_ns)
+        && guarded::locks_come_free(deadline_ns)
         && profile::locks_come_free(deadline_ns)
         && meta::locks_come_free(deadline_ns)
 }
@@ -344,6 +347,7 @@ fn lock_floors() {
     mheap::spans::lock_for_fork();
     mheap::run_cache::lock_for_fork();
     mheap::lock_for_fork();
+    guarded::lock_for_fork();
     profile::lock_for_fork();
     meta::lock_for_fork();
 }
@@ -357,6 +361,7 @@ unsafe fn unlock_floors() {
     unsafe {
         meta::unlock_after_fork();
         profile::unlock_after_fork();
+        guarded::unlock_after_fork();
         mheap::unlock_after_fork();
         mheap::run_cache::unlock_after_fork();
         mheap::spans::unlock_after_fork();

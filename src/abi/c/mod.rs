@@ -46,7 +46,7 @@ use crate::mcache::is_rare;
 use crate::mspan::MSpan;
 use crate::record::{self, raw::Kind};
 use crate::sys::caller::{Caller, entry};
-use crate::{large, malloc, runtime, sys};
+use crate::{guarded, large, malloc, runtime, sys};
 
 /// The alignment of every object, `alignof(max_align_t)` of the platforms.
 const ALIGN: usize = 16;
@@ -95,7 +95,7 @@ fn allocate(size: usize, align: usize) -> *mut c_void {
     }
     if magazines.counts_down(size) {
         // SAFETY: the object was popped just now.
-        return unsafe { malloc::sampled(object, class, size) }.cast();
+        return unsafe { malloc::sampled(object, class, size, align) }.cast();
     }
     object.cast()
 }
@@ -128,7 +128,7 @@ unsafe extern "C-unwind" fn allocate_slow_from(
     return_address: usize,
 ) -> *mut c_void {
     let caller = Caller::new(frame, return_address);
-    allocated(malloc::alloc_small(class, size, caller), size, align)
+    allocated(malloc::alloc_small(class, size, align, caller), size, align)
 }
 
 /// [`allocate`] for `caller`, not fast.
@@ -224,17 +224,30 @@ unsafe fn release(object: *mut c_void) {
     {
         return;
     }
-    release_slow(object.cast());
+    // SAFETY: the caller's contract.
+    unsafe { release_slow(object.cast()) }
 }
 
-#[cold]
-#[inline(never)]
-fn release_slow(object: *mut u8) {
+entry! {
+    /// # Safety
+    /// As for [`release`].
+    #[cold]
+    fn release_slow(object: *mut u8) -> () = release_slow_from
+}
+
+unsafe extern "C-unwind" fn release_slow_from(
+    object: *mut u8,
+    frame: usize,
+    return_address: usize,
+) {
     if object.is_null() {
         return;
     }
     if record::is_on() {
         record::note(Kind::Free, object.cast(), 0, 1);
+    }
+    if guarded::contains(object.addr()) {
+        return guarded::free(object, None, Caller::new(frame, return_address));
     }
     match live_span(object) {
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
@@ -294,7 +307,7 @@ unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void
     match class_at(object.addr()) {
         Some(class) if class != SizeClass::NONE && size != 0 => {
             let usable = class.object_bytes();
-            if size <= usable && size >= (usable / 2).saturating_sub(ALIGN / 2) {
+            if stays(usable, size) {
                 return object;
             }
             // SAFETY: the caller's contract.
@@ -303,6 +316,12 @@ unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void
         // SAFETY: as above.
         _ => unsafe { reallocate_rest(object, size) },
     }
+}
+
+/// Whether an object of `usable` bytes stays in its place when it is to have `size`.
+#[inline(always)] // The fast path of `realloc`.
+fn stays(usable: usize, size: usize) -> bool {
+    size <= usable && size >= (usable / 2).saturating_sub(ALIGN / 2)
 }
 
 entry! {
@@ -325,6 +344,14 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
         // SAFETY: the caller's contract.
         unsafe { release(object) };
         return ptr::null_mut();
+    }
+    if guarded::contains(object.addr()) {
+        let usable = guarded::bytes_of(object.cast(), caller);
+        if stays(usable, size) {
+            return object;
+        }
+        // SAFETY: the caller's contract.
+        return unsafe { move_to_new_for(object, usable, size, caller) };
     }
     let Some(span) = live_span(object.cast()) else {
         foreign::report("realloc", object.addr());
@@ -416,6 +443,9 @@ fn usable_size(object: *mut c_void) -> usize {
     match class_at(object.addr()) {
         Some(class) if class != SizeClass::NONE => class.object_bytes(),
         _ if object.is_null() => 0,
+        _ if guarded::contains(object.addr()) => {
+            guarded::bytes_of(object.cast(), Caller::new(0, 0))
+        }
         _ => {
             let Some(span) = live_span(object.cast()) else {
                 foreign::report("malloc_usable_size", object.addr());
