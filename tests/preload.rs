@@ -13,6 +13,8 @@ mod background;
 mod config;
 #[path = "preload/faults.rs"]
 mod faults;
+#[path = "preload/guarded.rs"]
+mod guarded;
 #[path = "preload/pressure.rs"]
 mod pressure;
 #[path = "preload/record.rs"]
@@ -38,11 +40,13 @@ fn agrees(program: &Program) {
     assert_eq!(ours.stdout, system.stdout);
 }
 
-/// The line that a program wrote about what it did wrong: one, with the address that it had told.
+/// The line that a program wrote about what it did wrong: one, with the address that it had told. What follows is
+/// its stack, if that is known.
 fn one_line_with_the_address(run: &Run) -> &str {
     let address = run.told("address");
-    let line = run.stderr.strip_suffix('\n').unwrap_or("");
-    assert!(!line.contains('\n'), "{run}");
+    let mut lines = run.stderr.lines();
+    let line = lines.next().unwrap_or("");
+    assert!(lines.all(|line| line.starts_with("    ")), "{run}");
     assert!(line.starts_with("spanmalloc: "), "{run}");
     let words: Vec<&str> = line.split([' ', ':', ';', ',']).collect();
     assert!(words.contains(&address), "{run}");

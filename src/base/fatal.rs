@@ -40,8 +40,8 @@ impl Crime {
     }
 }
 
-/// Reports `crime` at `address` on standard error and aborts. If the heap profile has the object's allocation, its
-/// stack comes in more lines, which begin with four spaces.
+/// Reports `crime` at `address` on standard error and aborts. If the stack of the object's allocation is known, of
+/// the heap profile's sample or of a guarded object, it comes in more lines, which begin with four spaces.
 #[cold]
 #[inline(never)]
 pub(crate) fn fatal(crime: Crime, address: usize) -> ! {
@@ -50,5 +50,7 @@ pub(crate) fn fatal(crime: Crime, address: usize) -> ! {
     line.print();
     #[cfg(all(feature = "profile", not(loom)))]
     crate::profile::tell_of(address);
+    #[cfg(all(feature = "guarded", not(loom)))]
+    crate::guarded::tell_of(address);
     sys::abort()
 }

@@ -45,3 +45,5 @@ pub(crate) use object::*;
 pub(crate) use off::*;
 #[cfg(feature = "guarded")]
 pub(crate) use pool::{contains, lock_for_fork, locks_come_free, unlock_after_fork};
+#[cfg(feature = "guarded")]
+pub(crate) use report::tell_of;

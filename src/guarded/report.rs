@@ -24,7 +24,7 @@ pub(super) fn wrong_pointer(
     let _ = writeln!(line, "{} {address:#x}", crime.sentence());
     line.print();
     if let Some(place) = place {
-        tell_of(place);
+        tell_of_place(place);
     }
     tell(done, trace);
     sys::abort()
@@ -37,7 +37,7 @@ pub(super) fn damaged(offset: isize, place: &Place, freed: &Trace) -> ! {
     let mut line = beside(address, place);
     let _ = writeln!(line, ", seen when that was freed");
     line.print();
-    tell_of(place);
+    tell_of_place(place);
     tell("freed", freed);
     sys::abort()
 }
@@ -57,7 +57,7 @@ pub(super) fn look(fault: &Fault) {
     };
     line.push(b"\n");
     line.print();
-    tell_of(place);
+    tell_of_place(place);
     // The last, as the unwinder may meet what it does not understand.
     let stack = stack::interrupted(fault.caller, fault.stack_pointer, stacks());
     let thread = Some(sys::kernel_thread_id());
@@ -85,8 +85,19 @@ fn of(crime: &str, address: usize, place: &Place) -> Line {
     line
 }
 
+/// After the line about a crime at an address: the stacks of the guarded object there. The caller does not hold the
+/// lock of this floor.
+pub(crate) fn tell_of(address: usize) {
+    if pool::contains(address)
+        && pool::locks_come_free(sys::now_ns() + PATIENCE_NS)
+        && let Some(place) = pool::lock().nearest(address)
+    {
+        tell_of_place(place);
+    }
+}
+
 /// Prints who allocated an object, and who freed it.
-fn tell_of(place: &Place) {
+fn tell_of_place(place: &Place) {
     if place.state == State::Unused {
         return;
     }
