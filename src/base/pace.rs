@@ -1,8 +1,8 @@
 //! How much time work may take: a share of one CPU. Time is credited as it passes and spent as the work
 //! takes it. Pure: the clock is the caller's, nanoseconds since any moment.
 
-/// Most time that is saved up for later, so that an idle process gets rid of a peak at once when it
-/// is asked to.
+/// Most time that is saved up for later, unless something else is said, so that an idle process gets rid of a
+/// peak at once when it is asked to.
 pub(crate) const CREDIT_MAX_NS: i64 = 100_000_000;
 
 /// How much time may be spent: a share of one CPU.
@@ -11,6 +11,8 @@ pub(crate) struct Pace {
     divisor: u64,
     /// Time that may be spent; below zero after work that took longer.
     credit_ns: i64,
+    /// Most time that is saved up.
+    credit_max_ns: i64,
     /// When time was credited last.
     credited_at_ns: u64,
 }
@@ -18,9 +20,15 @@ pub(crate) struct Pace {
 impl Pace {
     /// One part of `divisor` of the time.
     pub(crate) const fn new(divisor: u64) -> Self {
+        Self::with_most(divisor, CREDIT_MAX_NS)
+    }
+
+    /// One part of `divisor` of the time, of which so much may be saved up.
+    pub(crate) const fn with_most(divisor: u64, credit_max_ns: i64) -> Self {
         Self {
             divisor,
             credit_ns: 0,
+            credit_max_ns,
             credited_at_ns: 0,
         }
     }
@@ -31,7 +39,7 @@ impl Pace {
         self.credit_ns = self
             .credit_ns
             .saturating_add_unsigned(earned)
-            .min(CREDIT_MAX_NS);
+            .min(self.credit_max_ns);
         self.credited_at_ns = now_ns.max(self.credited_at_ns);
     }
 
