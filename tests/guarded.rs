@@ -45,8 +45,9 @@ fn dies<F: FnOnce()>(signal: i32, sentence: &str, stacks: &[&str], crime: F) {
     assert_eq!(heads, expected, "{stderr}");
     // Frames of this program.
     let executable = std::env::current_exe().unwrap();
-    let frames = stderr.matches(&*format!(" {}+0x", executable.display()));
-    assert!(frames.count() > stacks.len(), "{stderr}");
+    let of_program = format!(" {}+0x", executable.display());
+    let frames = stderr.matches(&*of_program).count();
+    assert!(frames > stacks.len(), "{stderr}");
     assert_eq!(output.status.signal(), Some(signal), "{stderr}");
 }
 

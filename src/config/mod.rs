@@ -129,6 +129,11 @@ pub(crate) fn guarded_is_asked() -> bool {
     STATE.guarded() != options::GUARDED_DEFAULT
 }
 
+#[cfg(all(test, feature = "guarded"))]
+pub(crate) fn set_guarded(one_in: u32) {
+    STATE.set_guarded(one_in, Layer::Call);
+}
+
 /// Whether the environment was read.
 #[cfg(feature = "guarded")]
 pub(crate) fn has_begun() -> bool {

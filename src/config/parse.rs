@@ -109,6 +109,23 @@ mod tests {
     }
 
     #[test]
+    fn rates_of_guarded_objects_are_digits() {
+        for (text, one_in) in [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("4294967295", Some(u32::MAX)),
+        ] {
+            assert_eq!(
+                Form::Guarded.parse(text.as_bytes()),
+                one_in.map(Value::Guarded)
+            );
+        }
+        for text in ["", "4294967296", "-1", "1KiB", "1B", "one"] {
+            assert_eq!(Form::Guarded.parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
     fn anything_else_is_malformed() {
         for text in [
             "",

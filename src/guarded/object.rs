@@ -249,16 +249,76 @@ pub(crate) fn bytes_of(object: *mut u8, caller: Caller) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
     use crate::base::size_class::class_for;
 
-    #[inline(never)]
-    fn guarded(size: usize, align: usize) -> NonNull<u8> {
-        let here = Caller::new(0, guarded as fn(usize, usize) -> NonNull<u8> as usize + 1);
-        alloc(class_for(size, align), size, align, here).unwrap()
+    fn guarded(size: usize, align: usize) -> Option<NonNull<u8>> {
+        let here = guarded as fn(usize, usize) -> Option<NonNull<u8>> as usize;
+        alloc(
+            class_for(size, align),
+            size,
+            align,
+            Caller::new(0, here + 1),
+        )
     }
 
     fn free_it(object: NonNull<u8>, size: usize) {
         free(object.as_ptr(), Some(size), Caller::new(0, 4096));
+    }
+
+    /// One test, as there is one pool; in a build where nobody asks for a rate, time may be used up.
+    #[test]
+    fn objects_lie_at_either_end_and_places_are_used_in_turn() {
+        config::set_guarded(1);
+        let page_bytes = sys::page_bytes();
+        let mut ends = [false; 2];
+        for size in [1, 15, 16, 41, 1000, page_bytes - 1, page_bytes] {
+            for align in [1, 8, 16, 256, page_bytes] {
+                for _ in 0..16 {
+                    let object = guarded(size, align).unwrap();
+                    let offset = object.addr().get() % page_bytes;
+                    let last = (page_bytes - size) & !(align - 1);
+                    assert!([0, last].contains(&offset), "{size}, {align}: {offset}");
+                    assert!(pool::contains(object.addr().get()));
+                    if last != 0 {
+                        ends[usize::from(offset != 0)] = true;
+                    }
+                    // SAFETY: the object has so many bytes, and a fresh page is zero.
+                    let bytes = unsafe { core::slice::from_raw_parts_mut(object.as_ptr(), size) };
+                    assert!(bytes.iter().all(|byte| *byte == 0));
+                    bytes.fill(0xff);
+                    free_it(object, size);
+                }
+            }
+        }
+        assert_eq!(ends, [true; 2]);
+        for (size, align) in [(0, 1), (page_bytes + 1, 1), (1, 2 * page_bytes)] {
+            assert!(guarded(size, align).is_none(), "{size}, {align}");
+        }
+
+        let object = guarded(41, 1).unwrap();
+        free_it(object, 41);
+        let place = |object: NonNull<u8>| object.addr().get() / page_bytes;
+        let mut objects = Vec::new();
+        while let Some(next) = guarded(41, 1) {
+            assert_ne!(place(next), place(object));
+            objects.push(next);
+        }
+        // As many as may be.
+        assert_eq!(objects.len(), (320 << 10) / page_bytes);
+        let mut between = objects.len();
+        free_it(objects.pop().unwrap(), 41);
+        loop {
+            let next = guarded(41, 1).unwrap();
+            if place(next) == place(object) {
+                break;
+            }
+            between += 1;
+            free_it(next, 41);
+        }
+        assert_eq!(between, (2 << 20) / (16 << 10).max(2 * page_bytes) - 1);
+        objects.into_iter().for_each(|object| free_it(object, 41));
     }
 }
