@@ -88,7 +88,7 @@ fn assert_fast(file: &Path, symbol: &str, most: usize) {
 const SAMPLING: usize = if cfg!(feature = "profile") { 3 } else { 0 };
 
 /// What guarded objects add to a free in Rust: the address is compared.
-const GUARDED: usize = if cfg!(feature = "guarded") { 4 } else { 0 };
+const GUARDED: usize = if cfg!(feature = "guarded") { 5 } else { 0 };
 
 #[test]
 fn alloc_is_short_and_has_no_call_and_no_locked_instruction() {

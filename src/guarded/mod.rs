@@ -17,7 +17,7 @@
 //! wrong (`report`). An access that fails goes on to the program's handler of SIGSEGV, or ends the process.
 //!
 //! A free has to tell these objects from others. C's `free` finds no class at their address, as they lie in no
-//! arena, and looks here in its slow call. Rust's gets a size instead, and compares the address: four
+//! arena, and looks here in its slow call. Rust's gets a size instead, and compares the address: five
 //! instructions, in builds with the feature.
 //!
 //! Nothing is guarded before the environment was read, nor before the program runs: the runtime of Rust

@@ -31,26 +31,26 @@ const COST_DIVISOR: u64 = 400;
 /// Of which so much may be saved up, and is there at the start: 0.1 ms, some ten objects, so that a program that
 /// runs for 20 ms loses no larger part of its time.
 const COST_SAVED_NS: i64 = 100_000;
-/// What the base is before there is one: no address of a program is near.
+/// What [`MINUS_BASE`] is before there is a base: no address of a program is near.
 const NO_BASE: usize = 1 << 63;
 
 const _: () = assert!(size_of::<[Place; PLACES]>() + LIVE_BYTES_MAX < 512 << 10);
 
-/// Where the places begin. **Written under the `POOL` lock, read by anyone; atomic.** Set once. Relaxed: who has
+/// Where the places begin, negated: an addition to the address needs no copy of it. **Written under the `POOL` lock, read by anyone; atomic.** Set once. Relaxed: who has
 /// an object of a place got it after that.
-static BASE: AtomicUsize = AtomicUsize::new(NO_BASE);
+static MINUS_BASE: AtomicUsize = AtomicUsize::new(NO_BASE);
 
 static POOL: Mutex<Pool> = Mutex::new(Pool::NONE);
 
 /// Whether an address is in the pool, in an object or beside one.
 #[inline(always)] // Part of the fast paths of Rust's frees.
 pub(crate) fn contains(address: usize) -> bool {
-    address.wrapping_sub(BASE.load(Relaxed)) < RESERVED_BYTES
+    address.wrapping_add(MINUS_BASE.load(Relaxed)) < RESERVED_BYTES
 }
 
 /// Whether there was a guarded object yet.
 pub(super) fn has_begun() -> bool {
-    BASE.load(Relaxed) != NO_BASE
+    MINUS_BASE.load(Relaxed) != NO_BASE
 }
 
 /// Takes the lock.
@@ -208,7 +208,7 @@ impl Pool {
         self.queued = self.count;
         self.random = now_ns ^ base.addr().get() as u64 | 1;
         (self.base, self.places) = (Some(base), Some(places));
-        BASE.store(base.addr().get(), Relaxed);
+        MINUS_BASE.store(base.addr().get().wrapping_neg(), Relaxed);
         Some(())
     }
 
