@@ -63,7 +63,7 @@
 //! space, address to span · `counters` what happened how often · `mheap` the page heap · `mcentral` spans
 //! and batches by class · `tiny` several objects in a block · `mcache` magazines · `large` objects of
 //! whole pages · `runtime` threads, fork, idle threads · `scavenge` what goes back, and when · `malloc`
-//! the operations · `profile` samples of the heap · `record` calls as they come · `stats` where the memory is ·
+//! the operations · `profile` samples of the heap · `guarded` objects between pages without access · `record` calls as they come · `stats` where the memory is ·
 //! `report` all of them on demand · `abi` the faces.
 //!
 //! # Errors, panics, safety
@@ -103,6 +103,8 @@ mod backed;
 mod config;
 #[cfg(not(loom))]
 mod counters;
+#[cfg(not(loom))]
+mod guarded;
 #[cfg(not(loom))]
 mod large;
 #[cfg(not(loom))]

@@ -11,17 +11,16 @@ use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_
 use crate::mcache::is_rare;
 use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
-use crate::{large, profile, runtime, scavenge};
+use crate::{guarded, large, profile, runtime, scavenge};
 
 /// Allocates `size` bytes at a multiple of `align`. Null if the system has no memory.
 #[inline]
 pub(crate) fn alloc(size: usize, align: usize) -> *mut u8 {
     // SAFETY: no precondition.
     let rest = |size, align| unsafe { alloc_rest(size, align) };
-    // SAFETY: as above.
-    alloc_by(size, align, rest, |size, align| unsafe {
-        alloc_slow(size, align)
-    })
+    // SAFETY: no precondition.
+    let slow = |class, size, align| unsafe { alloc_slow(class, size, align) };
+    alloc_by(size, align, rest, slow)
 }
 
 /// [`alloc`], with the calls that what is not fast ends in: beyond 2 KiB, and when the magazine has nothing
@@ -31,7 +30,7 @@ pub(crate) fn alloc_by(
     size: usize,
     align: usize,
     rest: impl FnOnce(usize, usize) -> *mut u8,
-    slow: impl FnOnce(usize, usize) -> *mut u8,
+    slow: impl FnOnce(SizeClass, usize, usize) -> *mut u8,
 ) -> *mut u8 {
     let Some(class) = class_for_direct(size, align) else {
         return rest(size, align);
@@ -39,11 +38,11 @@ pub(crate) fn alloc_by(
     let magazines = runtime::magazines();
     let object = magazines.get(class).pop();
     if is_rare(object) {
-        return slow(size, align);
+        return slow(class, size, align);
     }
     if magazines.counts_down(size) {
         // SAFETY: the object was popped just now.
-        return unsafe { sampled(object, class, size) };
+        return unsafe { sampled(object, class, size, align) };
     }
     object
 }
@@ -55,6 +54,10 @@ pub(crate) fn alloc_by(
 /// * It was not freed since, and nobody uses it any more.
 #[inline]
 pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
+    if guarded::contains(object.addr()) {
+        // SAFETY: no precondition.
+        return unsafe { free_guarded(object, size) };
+    }
     let Some(class) = class_for_direct(size, align) else {
         return free_rest(object, size, align);
     };
@@ -82,37 +85,69 @@ entry! {
     /// [`alloc`] when the magazine has nothing to hand out at once, or the thread has no mcache. No
     /// precondition.
     #[cold]
-    pub(crate) fn alloc_slow(size: usize, align: usize) -> *mut u8 = alloc_slow_from
+    pub(crate) fn alloc_slow(class: SizeClass, size: usize, align: usize) -> *mut u8 = alloc_slow_from
 }
 
 unsafe extern "C-unwind" fn alloc_slow_from(
+    class: SizeClass,
     size: usize,
     align: usize,
     frame: usize,
     return_address: usize,
 ) -> *mut u8 {
     let caller = Caller::new(frame, return_address);
-    if secure::is_on() {
-        return secure::alloc(size, align, false, caller);
-    }
-    alloc_small(class_for(size, align), size, align, caller)
+    alloc_small(class, size, align, caller)
 }
 
 entry! {
     /// The end of an allocation of `size` bytes that comes to a sample point; see [`profile::sampled`].
     /// `object` is one of `class`, popped just now.
     #[cold]
-    pub(crate) fn sampled(object: *mut u8, class: SizeClass, size: usize) -> *mut u8 = sampled_from
+    pub(crate) fn sampled(object: *mut u8, class: SizeClass, size: usize, align: usize) -> *mut u8 =
+        sampled_from
 }
 
 unsafe extern "C-unwind" fn sampled_from(
     object: *mut u8,
     class: SizeClass,
     size: usize,
+    align: usize,
     frame: usize,
     return_address: usize,
 ) -> *mut u8 {
-    profile::sampled(object, class, size, Caller::new(frame, return_address))
+    let caller = Caller::new(frame, return_address);
+    at_sample_point(object, class, size, align, caller)
+}
+
+/// Takes a sample; or a guarded object goes out instead, since a thread that frees and allocates in turns
+/// makes no other slow calls. The sample is the next allocation's then.
+fn at_sample_point(
+    object: *mut u8,
+    class: SizeClass,
+    size: usize,
+    align: usize,
+    caller: Caller,
+) -> *mut u8 {
+    if let Some(guarded) = guarded::alloc_if_due(class, size, align, caller) {
+        free_small(class, object);
+        return guarded.as_ptr();
+    }
+    profile::sampled(object, class, size, caller)
+}
+
+entry! {
+    /// [`free`] of a guarded object. No precondition.
+    #[cold]
+    fn free_guarded(object: *mut u8, size: usize) -> () = free_guarded_from
+}
+
+unsafe extern "C-unwind" fn free_guarded_from(
+    object: *mut u8,
+    size: usize,
+    frame: usize,
+    return_address: usize,
+) {
+    guarded::free(object, Some(size), Caller::new(frame, return_address));
 }
 
 /// [`alloc`] for `caller`.
@@ -126,7 +161,7 @@ fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut
     let object = magazines.get(class).pop();
     if !is_rare(object) {
         if magazines.counts_down(size) {
-            return profile::sampled(object, class, size, caller);
+            return at_sample_point(object, class, size, align, caller);
         }
         return object;
     }
@@ -136,10 +171,13 @@ fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut
     alloc_small(class, size, align, caller)
 }
 
-/// Allocates an object of `class`, that of a request of `size` bytes at a multiple of `align`.
+/// Allocates an object of `class` for a request of `size` bytes at a multiple of `align`.
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc_small(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if let Some(guarded) = guarded::alloc_if_due(class, size, align, caller) {
+        return guarded.as_ptr();
+    }
     if is_secure() {
         return secure::alloc(size, align, false, caller);
     }
@@ -327,7 +365,9 @@ pub(crate) unsafe fn realloc(
     new_size: usize,
 ) -> *mut u8 {
     let (old_class, new_class) = (class_for(size, align), class_for(new_size, align));
-    if old_class == new_class && old_class != SizeClass::NONE && !secure::is_on() {
+    let stays = old_class == new_class && old_class != SizeClass::NONE;
+    // A guarded object ends where it was asked to.
+    if stays && !secure::is_on() && !guarded::contains(object.addr()) {
         return object;
     }
     // SAFETY: the caller's contract.
@@ -352,7 +392,7 @@ unsafe extern "C-unwind" fn realloc_slow_from(
     return_address: usize,
 ) -> *mut u8 {
     let caller = Caller::new(frame, return_address);
-    if secure::is_on() {
+    if secure::is_on() && !guarded::contains(object.addr()) {
         let told = Told::Layout(size, align);
         let resized = secure::realloc(object, told, new_size, align, caller);
         return resized.unwrap_or_else(|| fatal(Crime::ForeignPointer, object.addr()));

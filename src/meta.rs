@@ -57,6 +57,26 @@ pub(crate) fn alloc<T>() -> Option<NonNull<T>> {
     Some(memory.cast())
 }
 
+/// Counts a mapping that is not made here and serves as those for records do: that of guarded objects.
+#[cfg(feature = "guarded")]
+pub(crate) fn add_mapping(bytes: usize) {
+    MAPPED_BYTES.fetch_add(bytes, Relaxed);
+}
+
+/// Counts memory in such a mapping that came to use.
+#[cfg(feature = "guarded")]
+pub(crate) fn add_use(bytes: usize) {
+    BYTES.fetch_add(bytes, Relaxed);
+    backed::add(bytes);
+}
+
+/// Counts memory in such a mapping that went back.
+#[cfg(feature = "guarded")]
+pub(crate) fn sub_use(bytes: usize) {
+    BYTES.fetch_sub(bytes, Relaxed);
+    backed::sub(bytes);
+}
+
 /// Bytes handed out for records.
 pub(crate) fn record_bytes() -> usize {
     BYTES.load(Relaxed)

@@ -21,7 +21,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::SpanMalloc;
 use crate::base::size_class::{SizeClass, class_for};
-use crate::{malloc, secure};
+use crate::{guarded, malloc, secure};
 
 /// Collections on this heap, whatever the global allocator is. Needs the feature `allocator-api2`;
 /// the collections are behind that crate's feature `alloc`.
@@ -147,7 +147,7 @@ unsafe fn resize(
     }
     let class = class_for(old.size(), old.align());
     let stays = class == class_for(new.size(), new.align()) && class != SizeClass::NONE;
-    if stays && !secure::is_on() {
+    if stays && !secure::is_on() && !guarded::contains(object.as_ptr().addr()) {
         return block(object.as_ptr(), new);
     }
     // SAFETY: the caller's contract.

@@ -9,6 +9,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 
 use super::SpanMalloc;
+use crate::base::size_class::SizeClass;
 use crate::config::{self, Config};
 use crate::malloc;
 
@@ -51,10 +52,10 @@ impl Configured {
 
     #[cold]
     #[inline(never)]
-    fn alloc_slow(&self, size: usize, align: usize) -> *mut u8 {
+    fn alloc_slow(&self, class: SizeClass, size: usize, align: usize) -> *mut u8 {
         config::begin(&self.config);
         // SAFETY: no precondition.
-        unsafe { malloc::alloc_slow(size, align) }
+        unsafe { malloc::alloc_slow(class, size, align) }
     }
 }
 
@@ -66,7 +67,7 @@ unsafe impl GlobalAlloc for Configured {
             layout.size(),
             layout.align(),
             |size, align| self.alloc_rest(size, align),
-            |size, align| self.alloc_slow(size, align),
+            |class, size, align| self.alloc_slow(class, size, align),
         )
     }
 

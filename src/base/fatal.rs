@@ -23,7 +23,7 @@ pub(crate) enum Crime {
     /// The object was freed with a Layout of another size class than it was allocated with.
     WrongLayout,
     /// The object was freed with a size or alignment that it can't have had.
-    #[cfg_attr(not(any(feature = "preload", feature = "secure")), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "secure", feature = "guarded")), allow(dead_code))]
     WrongSize,
     /// Bytes behind an object were written: its canary is dead.
     #[cfg_attr(not(feature = "secure"), allow(dead_code))]
@@ -34,7 +34,7 @@ pub(crate) enum Crime {
 }
 
 impl Crime {
-    const fn sentence(self) -> &'static str {
+    pub(crate) const fn sentence(self) -> &'static str {
         match self {
             Self::DoubleFree => "double free of",
             Self::ForeignPointer => "free of a pointer that is not from this heap:",
@@ -48,12 +48,17 @@ impl Crime {
     }
 }
 
-/// Reports `crime` at `address` on standard error and aborts.
+/// Reports `crime` at `address` on standard error and aborts. If the stack of the object's allocation is known, of
+/// the heap profile's sample or of a guarded object, it comes in more lines, which begin with four spaces.
 #[cold]
 #[inline(never)]
 pub(crate) fn fatal(crime: Crime, address: usize) -> ! {
     let mut line = Line::new();
     let _ = writeln!(line, "{} {address:#x}", crime.sentence());
     line.print();
+    #[cfg(all(feature = "profile", not(loom)))]
+    crate::profile::tell_of(address);
+    #[cfg(all(feature = "guarded", not(loom)))]
+    crate::guarded::tell_of(address);
     sys::abort()
 }

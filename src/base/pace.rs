@@ -1,20 +1,21 @@
 //! How much time work may take: a share of one CPU. Time is credited as it passes and spent as the work
 //! takes it. Pure: the clock is the caller's, nanoseconds since any moment.
 
-/// Most time that is saved up for later, so that an idle process gets rid of a peak at once when it
-/// is asked to.
+/// Most time that is saved up for later, unless something else is said, so that an idle process gets rid of a
+/// peak at once when it is asked to.
 pub(crate) const CREDIT_MAX_NS: i64 = 100_000_000;
 
-/// How much time may be spent: a share of one CPU, one part of `DIVISOR` of the time that passes. All-zero
-/// bytes are a fresh one, so that statics that have one take no room in the program's file.
-pub(crate) struct Pace<const DIVISOR: u64> {
+/// How much time may be spent: a share of one CPU, one part of `DIVISOR` of the time that passes, of which up to
+/// `CREDIT_MAX` nanoseconds are saved up. All-zero bytes are a fresh one, so that statics that have one take no
+/// room in the program's file.
+pub(crate) struct Pace<const DIVISOR: u64, const CREDIT_MAX: i64 = CREDIT_MAX_NS> {
     /// Time that may be spent; below zero after work that took longer.
     credit_ns: i64,
     /// When time was credited last.
     credited_at_ns: u64,
 }
 
-impl<const DIVISOR: u64> Pace<DIVISOR> {
+impl<const DIVISOR: u64, const CREDIT_MAX: i64> Pace<DIVISOR, CREDIT_MAX> {
     pub(crate) const fn new() -> Self {
         Self {
             credit_ns: 0,
@@ -28,7 +29,7 @@ impl<const DIVISOR: u64> Pace<DIVISOR> {
         self.credit_ns = self
             .credit_ns
             .saturating_add_unsigned(earned)
-            .min(CREDIT_MAX_NS);
+            .min(CREDIT_MAX);
         self.credited_at_ns = now_ns.max(self.credited_at_ns);
     }
 

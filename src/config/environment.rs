@@ -34,6 +34,7 @@ pub(super) fn apply<'a>(
             Some(Value::Triggers(report, triggers)) => state.set_triggers(report, triggers),
             Some(Value::Rate(bytes)) => state.set_profile_rate(bytes),
             Some(Value::Secure(secure)) => state.set_secure(secure, Layer::Environment),
+            Some(Value::Guarded(one_in)) => state.set_guarded(one_in, Layer::Environment),
             Some(Value::Path) => {}
             None => print(&mut malformed(state, entry, value)),
         }
@@ -80,7 +81,7 @@ fn malformed(state: &State, entry: &Entry, value: &[u8]) -> Line {
     match entry.form {
         Form::Limit | Form::Rate => line.push(b" (digits, then B, KiB, MiB, GiB or TiB)"),
         Form::Triggers(_) | Form::Secure => line.push(b" (several with commas between)"),
-        Form::Words(..) | Form::Path(_) => {}
+        Form::Words(..) | Form::Guarded | Form::Path(_) => {}
     }
     let _ = writeln!(line, "; {} is used", InEffect(state, entry, b""));
     line
@@ -159,6 +160,7 @@ impl fmt::Display for InEffect<'_> {
             Form::Triggers(report) => write!(f, "{}", state.triggers(report)),
             Form::Rate => write!(f, "{}", Size(state.profile_rate())),
             Form::Secure => write!(f, "{}", state.secure()),
+            Form::Guarded => write!(f, "{}", state.guarded()),
             Form::Path(default) if value.is_empty() => f.write_str(default),
             Form::Path(_) => write!(f, "{}", Repeated(value)),
         }

@@ -124,6 +124,30 @@ pub(crate) fn secure() -> (Secure, bool) {
     (STATE.secure(), BEGUN.load(Relaxed))
 }
 
+/// Of how many slow calls that allocate one guards its object; zero for none.
+#[cfg(feature = "guarded")]
+#[inline]
+pub(crate) fn guarded() -> u32 {
+    STATE.guarded()
+}
+
+/// Whether somebody has asked for that number.
+#[cfg(feature = "guarded")]
+pub(crate) fn guarded_is_asked() -> bool {
+    STATE.guarded() != options::GUARDED_DEFAULT
+}
+
+#[cfg(all(test, feature = "guarded"))]
+pub(crate) fn set_guarded(one_in: u32) {
+    STATE.set_guarded(one_in, Layer::Call);
+}
+
+/// Whether the environment was read.
+#[cfg(feature = "guarded")]
+pub(crate) fn has_begun() -> bool {
+    BEGUN.load(Relaxed)
+}
+
 /// Whether a foreign pointer ends the process.
 #[cfg(feature = "preload")]
 pub(crate) fn is_foreign_fatal() -> bool {

@@ -16,6 +16,7 @@ pub(super) const DEFAULT: Config = Config {
     hard_limit: false,
     huge_pages: HugePages::Auto,
     secure: Secure::NONE,
+    guarded: GUARDED_DEFAULT,
 };
 
 /// What all names begin with.
@@ -38,6 +39,9 @@ pub(crate) const PROFILE_FILE_DEFAULT: &str = "spanmalloc.%p.%n.pb.gz";
 
 /// Mean distance of the profile's samples in allocated bytes, unless something else is said: 512 KiB.
 pub(crate) const PROFILE_RATE_DEFAULT: usize = 512 << 10;
+
+/// Of so many slow calls that allocate, one guards its object, on the average.
+pub(super) const GUARDED_DEFAULT: u32 = 1000;
 
 /// An option that is one of up to four words; its place in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub(super) enum Form {
     Rate,
     /// What the secure mode does.
     Secure,
+    /// Of how many slow calls one guards its object.
+    Guarded,
     /// Any text; the default, or what happens without one.
     Path(&'static str),
 }
@@ -83,6 +89,7 @@ pub(super) enum Needs {
     Preload,
     Profile,
     Secure,
+    Guarded,
 }
 
 /// One option.
@@ -158,6 +165,12 @@ pub(super) const OPTIONS: &[Entry] = &[
         meaning: "a pointer that is not from this heap is left alone, or ends the process",
     },
     Entry {
+        name: "SPANMALLOC_GUARDED",
+        form: Form::Guarded,
+        needs: Needs::Guarded,
+        meaning: "of so many slow calls that allocate, one guards its object; 0 is none",
+    },
+    Entry {
         name: "SPANMALLOC_COUNT",
         form: Form::Words(Choice::Count, SWITCH, 0),
         needs: Needs::Preload,
@@ -221,6 +234,7 @@ impl Entry {
             Needs::Preload => cfg!(feature = "preload"),
             Needs::Profile => cfg!(feature = "profile"),
             Needs::Secure => cfg!(feature = "secure"),
+            Needs::Guarded => cfg!(feature = "guarded"),
         }
     }
 }
@@ -234,6 +248,7 @@ impl Form {
             Self::Triggers(_) => super::triggers::FORMS,
             Self::Rate => &["<size>"],
             Self::Secure => super::secure::FORMS,
+            Self::Guarded => &["<n>"],
             Self::Path(_) => &["<path>"],
         }
     }
@@ -244,6 +259,7 @@ impl Form {
             Self::Words(_, words, default) => words[*default as usize],
             Self::Limit | Self::Triggers(_) | Self::Secure => "none",
             Self::Rate => "512KiB",
+            Self::Guarded => "1000",
             Self::Path(default) => default,
         }
     }
@@ -286,6 +302,7 @@ mod tests {
         assert_eq!(Form::Limit.default(), "none");
         let rate = format!("{}", super::super::parse::Size(PROFILE_RATE_DEFAULT));
         assert_eq!(Form::Rate.default(), rate);
+        assert_eq!(Form::Guarded.default(), format!("{GUARDED_DEFAULT}"));
     }
 
     /// The README's rows `| `NAME` | forms | default | meaning |`.

@@ -15,6 +15,7 @@ pub(super) enum Value {
     Triggers(Report, Triggers),
     Rate(usize),
     Secure(Secure),
+    Guarded(u32),
     Path,
 }
 
@@ -34,6 +35,11 @@ impl Form {
             Self::Triggers(report) => Some(Value::Triggers(*report, Triggers::parse(text)?)),
             Self::Rate => Some(Value::Rate(bytes_of(text)?)),
             Self::Secure => Some(Value::Secure(Secure::parse(text)?)),
+            Self::Guarded => {
+                let is_number = text.iter().all(u8::is_ascii_digit);
+                let number = bytes_of(text).filter(|_| is_number)?;
+                Some(Value::Guarded(u32::try_from(number).ok()?))
+            }
             Self::Path(_) => Some(Value::Path),
         }
     }
@@ -102,6 +108,23 @@ mod tests {
             ("16777215TiB", 16_777_215 << 40),
         ] {
             assert_eq!(bytes_of(text.as_bytes()), Some(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_of_guarded_objects_are_digits() {
+        for (text, one_in) in [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("4294967295", Some(u32::MAX)),
+        ] {
+            assert_eq!(
+                Form::Guarded.parse(text.as_bytes()),
+                one_in.map(Value::Guarded)
+            );
+        }
+        for text in ["", "4294967296", "-1", "1KiB", "1B", "one"] {
+            assert_eq!(Form::Guarded.parse(text.as_bytes()), None, "{text}");
         }
     }
 

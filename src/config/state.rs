@@ -7,7 +7,9 @@
 //!
 //! All accesses are relaxed: a word publishes nothing but itself.
 
-use super::options::{Choice, DEFAULT, Form, OPTIONS, PROFILE_RATE_DEFAULT, Report};
+use super::options::{
+    Choice, DEFAULT, Form, GUARDED_DEFAULT, OPTIONS, PROFILE_RATE_DEFAULT, Report,
+};
 use super::secure::Secure;
 use super::triggers::Triggers;
 use super::values::{Config, HugePages, MemoryLimit, Release, ReleaseBy};
@@ -43,6 +45,9 @@ const _: () = assert!(CHOICES_END <= u64::BITS && DEFAULT_LIMIT == NO_LIMIT);
 const CHOICES_END: u32 = (Choice::Help as u32 + 1) * FIELD_BITS;
 const DEFAULT_LIMIT: u64 = encode(DEFAULT.memory_limit);
 
+/// Where the layer of the guarded objects' rate begins.
+const GUARDED_BITS: u32 = u32::BITS;
+
 /// What is in effect.
 pub(super) struct State {
     /// A field for each choice. **Any thread; atomic.**
@@ -54,6 +59,8 @@ pub(super) struct State {
     auto_bytes: AtomicUsize,
     /// What the secure mode does, and above that the layer. **Any thread; atomic.**
     secure: AtomicU32,
+    /// Of how many slow calls one guards its object, and the layer that says so. **Any thread; atomic.**
+    guarded: AtomicU64,
     /// What only the environment says: when each report is made, and the profile's rate.
     /// **Any thread; atomic.**
     triggers: [AtomicU64; 2],
@@ -75,6 +82,7 @@ impl State {
             limit: AtomicU64::new(DEFAULT_LIMIT),
             auto_bytes: AtomicUsize::new(usize::MAX),
             secure: AtomicU32::new(DEFAULT.secure.bits() as u32),
+            guarded: AtomicU64::new(GUARDED_DEFAULT as u64),
             triggers: [const { AtomicU64::new(0) }; 2],
             profile_rate: AtomicUsize::new(PROFILE_RATE_DEFAULT),
         }
@@ -113,6 +121,7 @@ impl State {
             hard_limit: value(choices, Choice::HardLimit) != 0,
             huge_pages: huge_pages(value(choices, Choice::HugePages)),
             secure: self.secure(),
+            guarded: self.guarded(),
         }
     }
 
@@ -152,6 +161,20 @@ impl State {
         });
     }
 
+    /// Of how many slow calls one guards its object; zero for none.
+    #[inline]
+    pub(super) fn guarded(&self) -> u32 {
+        self.guarded.load(Relaxed) as u32
+    }
+
+    /// `layer` says of how many.
+    pub(super) fn set_guarded(&self, one_in: u32, layer: Layer) {
+        let word = (layer as u64) << GUARDED_BITS | u64::from(one_in);
+        let _ = self.guarded.fetch_update(Relaxed, Relaxed, |there| {
+            layer.replaces(there >> GUARDED_BITS).then_some(word)
+        });
+    }
+
     /// When a report is made.
     pub(super) fn triggers(&self, report: Report) -> Triggers {
         Triggers::decode(self.triggers[report as usize].load(Relaxed))
@@ -174,6 +197,7 @@ impl State {
     pub(super) fn set(&self, config: Config, layer: Layer, auto_bytes: impl FnOnce() -> usize) {
         self.set_limit(config.memory_limit, layer, auto_bytes);
         self.set_secure(config.secure, layer);
+        self.set_guarded(config.guarded, layer);
         let values = [
             (Choice::Background, config.background as u8),
             (Choice::Release, config.release as u8),
@@ -268,6 +292,7 @@ mod tests {
         hard_limit: true,
         huge_pages: HugePages::Always,
         secure: Secure::FILL,
+        guarded: 7,
     };
 
     fn no_auto() -> usize {

@@ -82,6 +82,7 @@ pub struct Config {
     pub(super) hard_limit: bool,
     pub(super) huge_pages: HugePages,
     pub(super) secure: Secure,
+    pub(super) guarded: u32,
 }
 
 impl Config {
@@ -138,6 +139,14 @@ impl Config {
         self
     }
 
+    /// Of how many slow calls that allocate one guards its object, on the average; 0 is none. Needs the feature
+    /// `guarded`. At the default, 1000, at most 1/400 of a CPU goes to guarded objects; another number is kept
+    /// to whatever it costs.
+    pub const fn guarded(mut self, one_in: u32) -> Self {
+        self.guarded = one_in;
+        self
+    }
+
     /// What [`background`](Self::background) was given.
     #[must_use]
     pub const fn has_background(&self) -> bool {
@@ -177,6 +186,12 @@ impl Config {
     /// What [`secure`](Self::secure) was given.
     pub const fn secures(&self) -> Secure {
         self.secure
+    }
+
+    /// What [`guarded`](Self::guarded) was given.
+    #[must_use]
+    pub const fn guards_one_in(&self) -> u32 {
+        self.guarded
     }
 }
 

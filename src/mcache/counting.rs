@@ -8,13 +8,13 @@ const UNTOLD_BYTES: i64 = 32 << 10;
 
 impl MCache {
     #[cold]
-    pub(super) fn count_allocated(&self, class: SizeClass) {
+    pub(crate) fn count_allocated(&self, class: SizeClass) {
         let counter = &self.counters.allocated[class.index()];
         self.count(counter, class.object_bytes() as i64);
     }
 
     #[cold]
-    pub(super) fn count_freed(&self, class: SizeClass) {
+    pub(crate) fn count_freed(&self, class: SizeClass) {
         let counter = &self.counters.freed[class.index()];
         self.count(counter, -(class.object_bytes() as i64));
     }

@@ -107,6 +107,9 @@ pub(crate) struct MCache {
     calls_since_look: Cell<u8>,
     /// Free large objects.
     large: LargeCache,
+    /// Slow calls that allocate until one guards its object; zero: not drawn yet.
+    #[cfg(feature = "guarded")]
+    until_guarded: Cell<u32>,
     /// A batch record for the next flush.
     spare: Cell<Option<BatchRef>>,
     /// Next free mcache. **Under the `runtime::REGISTRY` lock.**
@@ -151,6 +154,24 @@ impl MCache {
         let calls = self.calls_since_look.get().wrapping_add(1);
         self.calls_since_look.set(calls);
         calls.is_multiple_of(8)
+    }
+
+    /// Counts a slow call that allocates, of which one in `one_in` is to guard its object; whether this one is.
+    /// The owner calls.
+    #[cfg(feature = "guarded")]
+    #[inline]
+    pub(crate) fn guards(&self, one_in: u32) -> bool {
+        let mut left = self.until_guarded.get();
+        // A number that was drawn when another rate held is drawn again.
+        if left == 0 || u64::from(left) >= 2 * u64::from(one_in) {
+            // From 1 to twice the mean, less one; by the multiplier of a linear congruential generator.
+            let seed = sys::now_ns() ^ (&raw const *self).addr() as u64;
+            let random = seed.wrapping_mul(0xd134_2543_de82_ef95) >> 32;
+            let numbers = 2 * u128::from(one_in) - 1;
+            left = u32::try_from(1 + ((u128::from(random) * numbers) >> 32)).unwrap_or(u32::MAX);
+        }
+        self.until_guarded.set(left - 1);
+        left == 1
     }
 
     /// Begins a slow call of the owner, who looks afterwards whether its slot still has this mcache: who

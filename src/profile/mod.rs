@@ -15,6 +15,8 @@ pub(crate) mod output;
 #[cfg(feature = "profile")]
 mod pprof;
 #[cfg(feature = "profile")]
+pub(crate) mod print;
+#[cfg(feature = "profile")]
 mod proto;
 #[cfg(feature = "profile")]
 pub(crate) mod sampling;
@@ -23,7 +25,7 @@ mod slots;
 #[cfg(feature = "profile")]
 mod snapshot;
 #[cfg(feature = "profile")]
-mod stack;
+pub(crate) mod stack;
 #[cfg(feature = "profile")]
 mod table;
 #[cfg(feature = "profile")]

@@ -1,4 +1,4 @@
-//! The stack of a sampled allocation.
+//! The stack of a sampled allocation, and those of reports of misuse.
 //!
 //! By frame pointers: each frame holds the address of the one that called it, and the return address behind
 //! that. Code that keeps none has any value there, so nothing is read before it is known to be readable, and
@@ -26,8 +26,9 @@ pub(crate) enum Stacks {
     Verified,
 }
 
-/// A stack, the innermost return address first.
-pub(super) struct Stack {
+/// A stack, the innermost return address first. Zero bytes are valid: no frames.
+#[derive(Clone, Copy)]
+pub(crate) struct Stack {
     frames: [usize; FRAMES_MAX],
     len: usize,
     pub(super) kind: StackKind,
@@ -65,7 +66,7 @@ impl Stack {
         true
     }
 
-    pub(super) fn frames(&self) -> &[usize] {
+    pub(crate) fn frames(&self) -> &[usize] {
         self.frames.get(..self.len).unwrap_or_default()
     }
 
@@ -82,8 +83,9 @@ impl Stack {
 
 /// The stack of a call into the allocator. Never inlined, so that the unwinder sees a frame of this function.
 #[inline(never)]
-pub(super) fn capture(caller: Caller, how: Stacks) -> Stack {
-    let chain = by_frame_pointers(caller);
+pub(crate) fn capture(caller: Caller, how: Stacks) -> Stack {
+    let here = (&raw const caller).addr();
+    let chain = by_frame_pointers(caller, here);
     if how == Stacks::FramePointers || !unwinder::EXISTS {
         return chain;
     }
@@ -105,13 +107,24 @@ pub(super) fn capture(caller: Caller, how: Stacks) -> Stack {
     unwinder::unwind(caller)
 }
 
-/// The chain of frames.
-fn by_frame_pointers(caller: Caller) -> Stack {
+/// The stack of code that a signal has interrupted, whose first frame is the interrupted instruction.
+/// `stack_pointer` is the one there.
+#[cfg(feature = "guarded")]
+#[inline(never)]
+pub(crate) fn interrupted(caller: Caller, stack_pointer: usize, how: Stacks) -> Stack {
+    let chain = by_frame_pointers(caller, stack_pointer.wrapping_sub(1));
+    if how == Stacks::FramePointers || !unwinder::EXISTS {
+        return chain;
+    }
+    let unwound = unwinder::unwind(caller);
+    if unwound.len > 1 { unwound } else { chain }
+}
+
+/// The chain of frames, which lie above an address.
+fn by_frame_pointers(caller: Caller, mut below: usize) -> Stack {
     let mut stack = Stack::from(caller.return_address);
     let mut readable = Readable(0);
     let mut frame = caller.frame;
-    // Frames lie above this one.
-    let mut below = (&raw const stack).addr();
     while frame > below && frame - below <= FRAME_BYTES_MAX && frame.is_multiple_of(FRAME_ALIGN) {
         let Some((next, return_address)) = readable.frame(frame) else {
             break;

@@ -164,6 +164,27 @@ pub(super) fn remove(address: usize, now_ns: u64, until_ns: u64) {
     TABLE.lock().remove(address, now_ns, until_ns);
 }
 
+/// The stack of the allocation of the live sample at an address. `None` if there is none, or the table is not
+/// free in time.
+pub(super) fn stack_of(address: usize, deadline_ns: u64) -> Option<([usize; FRAMES_MAX], usize)> {
+    if !may_have(address) || !TABLE.comes_free(deadline_ns) {
+        return None;
+    }
+    let table = TABLE.lock();
+    let mut next = table.samples[chain_of(address)];
+    while let Some(found) = next {
+        // SAFETY: as in `add`.
+        let sample = unsafe { found.as_ref() };
+        if sample.address == address {
+            // SAFETY: as above.
+            let stack = unsafe { sample.bucket.as_ref().key.stack.as_ref() };
+            return Some((stack.frames, stack.len));
+        }
+        next = sample.next;
+    }
+    None
+}
+
 /// Notes that a sample has another place and length.
 pub(super) fn change(old: usize, new: usize, bytes: usize) {
     TABLE.lock().change(old, new, bytes);

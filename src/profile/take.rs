@@ -17,7 +17,7 @@ use std::vec::Vec;
 
 use super::snapshot::{Amount, Lifetime, Row, Snapshot};
 use super::stack::{self, Stacks};
-use super::{SAMPLE_ALIGN, sampling, slots, table};
+use super::{SAMPLE_ALIGN, print, sampling, slots, table};
 use crate::arena::{Place, place_of};
 use crate::base::size_class::SizeClass;
 use crate::config::{self, PROFILE_RATE_DEFAULT, Report};
@@ -96,6 +96,16 @@ pub(crate) fn freed_to_span(objects: &[*mut u8]) {
         if object.addr().is_multiple_of(SAMPLE_ALIGN) {
             freed(*object);
         }
+    }
+}
+
+/// After the line about a crime at an address: the stack of the allocation, if that was sampled. Whoever calls
+/// may hold any lock but those of this floor.
+pub(crate) fn tell_of(address: usize) {
+    let deadline_ns = sys::now_ns() + print::PATIENCE_NS;
+    if let Some((frames, len)) = table::stack_of(address, deadline_ns) {
+        let frames = frames.get(..len).unwrap_or_default();
+        print::stack("allocated", None, frames, print::First::Returns);
     }
 }
 

@@ -41,7 +41,7 @@ use crate::sync::fork_owner;
 use crate::sync::usage::LockUse;
 use crate::sys::ExitHook;
 use crate::{
-    config, counters, mcentral, meta, mheap, profile, report, scavenge, secure, sys, tiny,
+    config, counters, guarded, mcentral, meta, mheap, profile, report, scavenge, secure, sys, tiny,
 };
 
 /// Mcaches that no thread has.
@@ -347,6 +347,7 @@ pub(crate) fn is_whole(deadline_ns: u64) -> bool {
         && mheap::spans::locks_come_free(deadline_ns)
         && mheap::run_cache::locks_come_free(deadline_ns)
         && mheap::locks_come_free(deadline_ns)
+        && guarded::locks_come_free(deadline_ns)
         && profile::locks_come_free(deadline_ns)
         && meta::locks_come_free(deadline_ns)
 }
@@ -368,6 +369,7 @@ fn lock_floors() {
     mheap::spans::lock_for_fork();
     mheap::run_cache::lock_for_fork();
     mheap::lock_for_fork();
+    guarded::lock_for_fork();
     profile::lock_for_fork();
     meta::lock_for_fork();
 }
@@ -381,6 +383,7 @@ unsafe fn unlock_floors() {
     unsafe {
         meta::unlock_after_fork();
         profile::unlock_after_fork();
+        guarded::unlock_after_fork();
         mheap::unlock_after_fork();
         mheap::run_cache::unlock_after_fork();
         mheap::spans::unlock_after_fork();

@@ -14,6 +14,7 @@
 //! | `mheap::spans::RECORDS`, `MASKS` | free records of spans and of tiny blocks |
 //! | `mheap::run_cache` shards | free runs kept for reuse |
 //! | `mheap::HEAP` | free pages of all arenas |
+//! | `guarded::POOL` | which guarded objects there are |
 //! | `profile::TABLE` | the samples of the heap profile |
 //! | `meta::RECORDS` | memory for records |
 

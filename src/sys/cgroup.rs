@@ -161,7 +161,7 @@ pub(super) fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
 }
 
 /// The result of a system call, which is made again as long as a signal interrupts it. `None` if it fails.
-fn restarted(mut call: impl FnMut() -> i64) -> Option<usize> {
+pub(super) fn restarted(mut call: impl FnMut() -> i64) -> Option<usize> {
     loop {
         let result = call();
         // SAFETY: `__errno_location` always returns this thread's valid errno.

@@ -241,6 +241,22 @@ pub(crate) unsafe fn release(start: NonNull<u8>, bytes: usize, lazily: bool) -> 
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) == 0 }
 }
 
+/// Ends the access to a committed range and gives its pages back: it is as when it was reserved. False if the
+/// kernel refused to, and then it can still be read and written.
+///
+/// # Safety
+/// As for [`release`].
+#[cfg(feature = "guarded")]
+pub(crate) unsafe fn decommit(start: NonNull<u8>, bytes: usize) -> bool {
+    let _errno = KeepErrno::new();
+    // SAFETY: the caller owns the range, and no object lives in it.
+    unsafe {
+        let ended = libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_NONE) == 0;
+        libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED);
+        ended
+    }
+}
+
 /// Asks for transparent huge pages in a committed range; the kernel may ignore it.
 ///
 /// # Safety

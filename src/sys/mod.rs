@@ -49,8 +49,16 @@ pub(crate) use fork::*;
 mod thread;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use thread::*;
+#[cfg(all(feature = "guarded", target_os = "linux", not(loom)))]
+mod access;
 #[cfg(not(loom))]
 mod weak;
+#[cfg(all(feature = "guarded", target_os = "linux", not(loom)))]
+pub(crate) use access::*;
+#[cfg(all(feature = "profile", target_os = "linux", not(loom)))]
+mod mappings;
+#[cfg(all(feature = "profile", target_os = "linux", not(loom)))]
+pub(crate) use mappings::*;
 
 #[cfg(not(loom))]
 pub(crate) mod caller;

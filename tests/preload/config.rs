@@ -4,7 +4,7 @@ use super::workshop::{Heap, Program, Run, Workshop, library};
 
 /// Options, with a value that they have and a word of what is told about one that they have not. A path
 /// may be anything.
-const OPTIONS: [(&str, &str, &str); 12] = [
+const OPTIONS: [(&str, &str, &str); 13] = [
     ("SPANMALLOC_BACKGROUND", "0", "0 or 1"),
     (
         "SPANMALLOC_RELEASE",
@@ -16,6 +16,7 @@ const OPTIONS: [(&str, &str, &str); 12] = [
     ("SPANMALLOC_MEMLIMIT_HARD", "0", "0 or 1"),
     ("SPANMALLOC_THP", "never", "auto or always or never"),
     ("SPANMALLOC_FOREIGN", "abort", "report or abort"),
+    ("SPANMALLOC_GUARDED", "7", "<n>"),
     ("SPANMALLOC_COUNT", "1", "0 or 1"),
     ("SPANMALLOC_STATS", "none", TRIGGERS),
     ("SPANMALLOC_PROFILE", "none", TRIGGERS),

@@ -30,6 +30,21 @@ fn python_script(text: &str) {
     });
 }
 
+/// Python with as many guarded objects as there may be.
+#[test]
+fn python_guarded() {
+    let Some(path) = program("python3") else {
+        return;
+    };
+    both(|stage| {
+        stage.write("script.py", include_str!("inputs/threads.py"));
+        let mut command = stage.command(&path);
+        command.arg("script.py").env("PYTHONMALLOC", "malloc");
+        command.env("PYTHONHASHSEED", "0");
+        stage.run(command.env("SPANMALLOC_GUARDED", "1"))
+    });
+}
+
 #[test]
 fn python_threads() {
     python_script(include_str!("inputs/threads.py"));

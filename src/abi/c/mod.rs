@@ -47,7 +47,7 @@ use crate::mspan::MSpan;
 use crate::record::{self, raw::Kind};
 use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
-use crate::{large, malloc, runtime, sys};
+use crate::{guarded, large, malloc, runtime, sys};
 
 /// The alignment of every object, `alignof(max_align_t)` of the platforms.
 const ALIGN: usize = 16;
@@ -96,7 +96,7 @@ fn allocate(size: usize, align: usize) -> *mut c_void {
     }
     if magazines.counts_down(size) {
         // SAFETY: the object was popped just now.
-        return unsafe { malloc::sampled(object, class, size) }.cast();
+        return unsafe { malloc::sampled(object, class, size, align) }.cast();
     }
     object.cast()
 }
@@ -225,17 +225,30 @@ unsafe fn release(object: *mut c_void) {
     {
         return;
     }
-    release_slow(object.cast());
+    // SAFETY: the caller's contract.
+    unsafe { release_slow(object.cast()) }
 }
 
-#[cold]
-#[inline(never)]
-fn release_slow(object: *mut u8) {
+entry! {
+    /// # Safety
+    /// As for [`release`].
+    #[cold]
+    fn release_slow(object: *mut u8) -> () = release_slow_from
+}
+
+unsafe extern "C-unwind" fn release_slow_from(
+    object: *mut u8,
+    frame: usize,
+    return_address: usize,
+) {
     if object.is_null() {
         return;
     }
     if record::is_on() {
         record::note(Kind::Free, object.cast(), 0, 1);
+    }
+    if guarded::contains(object.addr()) {
+        return guarded::free(object, None, Caller::new(frame, return_address));
     }
     if secure::is_on() {
         return release_secure(object, Told::Nothing);
@@ -304,7 +317,7 @@ unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void
     match class_at(object.addr()) {
         Some(class) if class != SizeClass::NONE && size != 0 && !secure::is_on() => {
             let usable = class.object_bytes();
-            if size <= usable && size >= (usable / 2).saturating_sub(ALIGN / 2) {
+            if stays(usable, size) {
                 return object;
             }
             // SAFETY: the caller's contract.
@@ -313,6 +326,12 @@ unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void
         // SAFETY: as above.
         _ => unsafe { reallocate_rest(object, size) },
     }
+}
+
+/// Whether an object of `usable` bytes stays in its place when it is to have `size`.
+#[inline(always)] // The fast path of `realloc`.
+fn stays(usable: usize, size: usize) -> bool {
+    size <= usable && size >= (usable / 2).saturating_sub(ALIGN / 2)
 }
 
 entry! {
@@ -335,6 +354,14 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
         // SAFETY: the caller's contract.
         unsafe { release(object) };
         return ptr::null_mut();
+    }
+    if guarded::contains(object.addr()) {
+        let usable = guarded::bytes_of(object.cast(), caller);
+        if stays(usable, size) {
+            return object;
+        }
+        // SAFETY: the caller's contract.
+        return unsafe { move_to_new_for(object, usable, size, caller) };
     }
     if secure::is_on() {
         return reallocate_secure(object, size, caller);
@@ -439,6 +466,9 @@ unsafe fn move_to(
 
 /// Bytes of an object that may be used; zero for null and for what is not from this heap.
 fn usable_size(object: *mut c_void) -> usize {
+    if guarded::contains(object.addr()) {
+        return guarded::bytes_of(object.cast(), Caller::new(0, 0));
+    }
     if secure::is_on() && !object.is_null() {
         return secure::size_of(object.cast()).unwrap_or_else(|| {
             foreign::report("malloc_usable_size", object.addr());

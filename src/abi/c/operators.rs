@@ -27,7 +27,7 @@ fn new(size: usize, align: usize) -> *mut c_void {
         if !is_rare(object) {
             if magazines.counts_down(size) {
                 // SAFETY: the object was popped just now.
-                return unsafe { malloc::sampled(object, class, size) }.cast();
+                return unsafe { malloc::sampled(object, class, size, align) }.cast();
             }
             return object.cast();
         }

@@ -6,7 +6,7 @@ use super::aligned::allocate_aligned;
 use super::{ALIGN, allocate, reallocate, release, release_secure, usable_size, usable_size_for};
 use crate::base::fatal::{Crime, fatal};
 use crate::secure::{self, Told};
-use crate::{record, sys};
+use crate::{guarded, record, sys};
 
 /// An object and the bytes of it that may be used.
 #[repr(C)]
@@ -91,7 +91,8 @@ unsafe extern "C-unwind" fn free_aligned_sized(object: *mut c_void, align: usize
 /// # Safety
 /// As for [`release`].
 unsafe fn release_sized(object: *mut c_void, size: usize) {
-    if secure::is_on() && !object.is_null() && !record::is_on() {
+    let is_plain = !object.is_null() && !guarded::contains(object.addr()) && !record::is_on();
+    if secure::is_on() && is_plain {
         return release_secure(object.cast(), Told::Size(size));
     }
     let usable = usable_size(object);
