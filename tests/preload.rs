@@ -17,6 +17,8 @@ mod faults;
 mod pressure;
 #[path = "preload/record.rs"]
 mod record;
+#[path = "preload/refusals.rs"]
+mod refusals;
 #[path = "preload/reports.rs"]
 mod reports;
 #[path = "preload/workshop.rs"]
