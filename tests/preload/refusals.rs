@@ -1,15 +1,28 @@
 //! Calls that the system refuses: a layer below the library (`refuse_lib.c`) fails what it asks the
 //! kernel for, at random, or from the n-th call on. The answer is null or a clean end.
 
+use std::env;
 use std::os::unix::process::ExitStatusExt;
 
 use super::workshop::{Heap, Plan, Program, Run, Workshop, library};
+
+/// Modes of the allocator in which these tests may run: what the environment says holds here too.
+const PASSED_ON: [&str; 2] = ["SPANMALLOC_SECURE", "SPANMALLOC_GUARDED"];
+
+fn in_mode(plan: Plan<'_>) -> Plan<'_> {
+    PASSED_ON
+        .iter()
+        .fold(plan, |plan, name| match env::var(name) {
+            Ok(value) => plan.env(name, &value),
+            Err(_) => plan,
+        })
+}
 
 /// Runs on the library, on top of the layer.
 fn refused<'a>(program: &'a Program, layer: &str, settings: &[(&'static str, &str)]) -> Plan<'a> {
     let preload = format!("{layer}:{}", library().display());
     settings.iter().fold(
-        program.on(Heap::System).env("LD_PRELOAD", &preload),
+        in_mode(program.on(Heap::System).env("LD_PRELOAD", &preload)),
         |plan, (name, value)| plan.env(name, value),
     )
 }
@@ -57,7 +70,7 @@ const MODES: [Mode; 7] = [
         "",
     ),
     (
-        &[("REFUSE_ONE_IN", "4"), ("SPANMALLOC_PROFILE", "65536")],
+        &[("REFUSE_ONE_IN", "4"), ("SPANMALLOC_PROFILE_RATE", "65536")],
         "",
     ),
     // No memory for the library itself, from the first call on: every allocation is refused.
@@ -84,6 +97,19 @@ fn calls_that_the_system_refuses_are_no_memory_and_no_crash() {
         }
     }
     assert!(nulls > 0, "no allocation was refused");
+}
+
+/// For `SPANMALLOC_TEST_STRESS_SECONDS`: as `tests/stress.rs`, over C's interface.
+#[test]
+fn everything_at_once_leaves_every_byte_where_it_was() {
+    let variable = |name, otherwise: &str| env::var(name).unwrap_or(otherwise.to_owned());
+    let seconds = variable("SPANMALLOC_TEST_STRESS_SECONDS", "3");
+    let seed = variable("SPANMALLOC_TEST_STRESS_SEED", "1");
+    let program = Workshop::new().program("stress.c");
+    let plan = in_mode(program.on(Heap::Ours)).env("SPANMALLOC_PROFILE_RATE", "65536");
+    let run = plan.args(&[&seconds, &seed, "limits"]).run();
+    run.passed();
+    assert!(number(&run, "forks") > 0, "{run}");
 }
 
 #[test]
