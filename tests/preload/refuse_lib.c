@@ -1,8 +1,8 @@
 /* A layer between the allocator and the system, preloaded before it: refuses calls at random.
  *
  * The library calls these functions of the C library by its table of relocations, so that those here
- * come first. Only what it calls itself is refused: a call from elsewhere goes through. Settings come
- * from the environment:
+ * come first. Only what it calls itself is refused: a call from elsewhere goes through, unless there is no
+ * such library, as a program has the allocator inside. Settings come from the environment:
  *
  *   REFUSE_SEED    of the numbers that decide (1)
  *   REFUSE_ONE_IN  refuses one call in so many, if not 0 (0)
@@ -153,7 +153,8 @@ static int is_refused(const char *name, void *caller) {
     }
     uintptr_t place = (uintptr_t)caller;
     int is_meant = settings.calls != NULL ? has_word(settings.calls, name) : strcmp(name, "wake") != 0;
-    if (place < settings.start || place >= settings.end || !is_meant) {
+    int is_ours = settings.end == 0 || (place >= settings.start && place < settings.end);
+    if (!is_ours || !is_meant) {
         return 0;
     }
     uint64_t nth = atomic_fetch_add(&calls_seen, 1) + 1;
