@@ -387,7 +387,8 @@ fn change_weather(numbers: &mut Numbers) {
             spanmalloc::set_config(spanmalloc::config().hard_limit(is_hard));
             spanmalloc::set_memory_limit(MemoryLimit::Bytes(bytes));
         }
-        1 => {
+        // Not where something else in the process (a sanitizer) cannot do without address space.
+        1 if number("SPANMALLOC_TEST_STRESS_LIMITS", 1) != 0 => {
             let more = numbers.below(16 * MIB);
             set_address_space((address_space_bytes() + more) as u64);
         }
