@@ -19,6 +19,8 @@ mod guarded;
 mod pressure;
 #[path = "preload/record.rs"]
 mod record;
+#[path = "preload/refusals.rs"]
+mod refusals;
 #[path = "preload/reports.rs"]
 mod reports;
 #[path = "preload/secure.rs"]

@@ -51,11 +51,8 @@ use crate::depot::BatchRef;
 use crate::mspan::PrivateSlots;
 #[cfg(feature = "secure")]
 use crate::secure::{Quarantine, Random};
-use crate::sync::atomic::{
-    AtomicBool, AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
-    compiler_fence,
-};
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::busy::Busy;
 use crate::{meta, profile, secure as mode, sys};
 use capacity::{Slow, SlowCalls};
 use large::LargeCache;
@@ -96,7 +93,7 @@ pub(crate) struct MCache {
     slow_calls: AtomicU32,
     /// Whether the owner is in a slow call. **Written by the owner, read by anyone**: see
     /// [`MCache::enter`].
-    busy: AtomicBool,
+    busy: Busy,
     /// The owner, while the mcache may be taken back from it. **Under the `runtime::REGISTRY` lock.**
     pub(crate) owner: Cell<Option<Owner>>,
     /// Slow calls at the last look whether the owner is idle. **Under the `runtime::REGISTRY` lock.**
@@ -176,24 +173,21 @@ impl MCache {
 
     /// Begins a slow call of the owner, who looks afterwards whether its slot still has this mcache: who
     /// takes it back changes the slot first, has all threads pass a barrier, and then asks
-    /// [`Self::is_busy_now`]. So one of the two sees the other (Dekker's argument, with the expensive half of
-    /// the barriers on the rare side).
+    /// [`Self::is_busy_now`]. So one of the two sees the other ([`Busy`]).
     #[inline]
     pub(crate) fn enter(&self) {
-        self.busy.store(true, Relaxed);
-        compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        self.busy.enter();
     }
 
     /// Ends a slow call of the owner.
     #[inline]
     pub(crate) fn leave(&self) {
-        // Release pairs with the Acquire in `is_busy_now`.
-        self.busy.store(false, Release);
+        self.busy.leave();
     }
 
     /// Whether the owner is in a slow call.
     pub(crate) fn is_busy_now(&self) -> bool {
-        self.busy.load(Acquire)
+        self.busy.is_now()
     }
 
     /// A fresh mcache. `None` if the system has no memory.

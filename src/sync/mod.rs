@@ -18,6 +18,7 @@
 //! | `profile::TABLE` | the samples of the heap profile |
 //! | `meta::RECORDS` | memory for records |
 
+pub(crate) mod busy;
 #[cfg(not(loom))]
 pub(crate) mod fork_owner;
 mod mutex;

@@ -219,8 +219,13 @@ pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
     }
     let _errno = KeepErrno::new();
     // SAFETY: the caller owns the range and gives it up. A failure (the kernel's limit on the
-    // number of mappings) leaves the range mapped and unused: a leak of address space, no more.
-    unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+    // number of mappings) leaves the range mapped and unused: a leak of address space, no more, as
+    // its memory goes back all the same.
+    unsafe {
+        if libc::munmap(start.as_ptr().cast(), bytes) != 0 {
+            libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED);
+        }
+    }
 }
 
 /// Gives the pages of a committed range back; they read as zero afterwards (`MADV_DONTNEED`). With
@@ -415,12 +420,17 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, expected, no_timeout) };
 }
 
-/// Wakes one thread that sleeps on `word`.
+/// Wakes one thread that sleeps on `word`. Ends the process if the kernel refuses (a filter of system
+/// calls that the program has set, say): that thread would sleep for ever.
 pub(crate) fn futex_wake(word: &AtomicU32) {
     let _errno = KeepErrno::new();
     let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the kernel uses the address as a key only.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, 1) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, 1) };
+    if woken < 0 {
+        write_stderr(b"spanmalloc: the system refuses to wake a thread (futex)\n");
+        abort();
+    }
 }
 
 /// A key whose destructor runs when a thread that set it exits.
