@@ -1,0 +1,203 @@
+//! Builds the programs and the libraries that are preloaded under them.
+//!
+//! Everything lies below the directory `misuse` of the workspace's target directory: cargo's own files
+//! for each set of features of spanmalloc, `programs/`, `libraries/`, and `logs/`, which has what
+//! cargo and the compilers said.
+
+use std::cell::OnceCell;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::allocators::{OURS, Source};
+
+/// What the compiler must not do is to reason about malloc and free.
+const FLAGS: [&str; 5] = ["-O1", "-fno-builtin", "-Wall", "-Wextra", "-pthread"];
+
+/// The workspace, and what was built of it.
+pub struct Workspace {
+    metadata: Value,
+    target: PathBuf,
+    programs: OnceCell<Result<PathBuf, String>>,
+}
+
+impl Workspace {
+    /// Asks cargo what there is.
+    pub fn find() -> Result<Self, String> {
+        let mut command = Command::new(cargo());
+        command
+            .args(["metadata", "--all-features", "--format-version", "1"])
+            .arg("--manifest-path")
+            .arg(manifest());
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.map_err(|error| format!("cargo metadata: {error}"))?;
+        let metadata: Option<Value> = serde_json::from_slice(&output.stdout).ok();
+        let target = metadata
+            .as_ref()
+            .and_then(|it| it["target_directory"].as_str());
+        match (target.map(|it| Path::new(it).join("misuse")), metadata) {
+            (Some(target), Some(metadata)) => Ok(Self {
+                metadata,
+                target,
+                programs: OnceCell::new(),
+            }),
+            _ => Err(format!(
+                "cargo metadata: {}",
+                first_error(&String::from_utf8_lossy(&output.stderr))
+            )),
+        }
+    }
+
+    /// Whether spanmalloc has such a feature.
+    pub fn has_feature(&self, feature: &str) -> bool {
+        let package = self.package(OURS);
+        package.is_some_and(|it| it["features"].get(feature).is_some())
+    }
+
+    fn package(&self, name: &str) -> Option<&Value> {
+        let mut all = self.metadata["packages"].as_array()?.iter();
+        all.find(|it| it["name"] == name)
+    }
+
+    /// The programs in C.
+    pub fn programs(&self) -> Result<PathBuf, String> {
+        let build = || {
+            let built = self.place("programs", "misuse-c")?;
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+            let mut sources: Vec<_> = fs::read_dir(&directory)
+                .map_err(|error| format!("{}: {error}", directory.display()))?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|it| it == "c"))
+                .collect();
+            sources.sort();
+            let mut command = Command::new(compiler());
+            command.args(FLAGS).args(sources).arg("-o").arg(&built);
+            self.run(command.arg("-ldl"), "misuse-c")?;
+            Ok(built)
+        };
+        self.programs.get_or_init(build).clone()
+    }
+
+    /// The programs in Rust, with features of this crate or of spanmalloc.
+    pub fn rust_program(&self, features: &str, name: &str) -> Result<PathBuf, String> {
+        let mut command = Command::new(cargo());
+        command
+            .args(["build", "--release", "-p", "spanmalloc-misuse"])
+            .args(["--bin", "misuse-program", "--no-default-features"])
+            .args(["--features", features]);
+        self.cargo(command, "rust", "misuse-program", "programs", name)
+    }
+
+    /// spanmalloc's preload library.
+    pub fn spanmalloc(&self, features: &str, name: &str) -> Result<PathBuf, String> {
+        let mut command = Command::new(cargo());
+        command
+            .args(["build", "--release", "-p", "spanmalloc", "--lib"])
+            .args(["--features", features]);
+        let file = format!("lib{OURS}.so");
+        let copy = format!("lib{name}.so");
+        self.cargo(command, "preload", &file, "libraries", &copy)
+    }
+
+    /// Has cargo build a file, and copies it, as it has the same name with other features.
+    fn cargo(
+        &self,
+        mut command: Command,
+        target: &str,
+        file: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<PathBuf, String> {
+        let target = self.target.join(target);
+        command
+            .arg("--manifest-path")
+            .arg(manifest())
+            .arg("--target-dir")
+            .arg(&target)
+            .env("CARGO_TERM_COLOR", "never");
+        self.run(&mut command, name)?;
+        let copy = self.place(kind, name)?;
+        let built = target.join("release").join(file);
+        // A copy that is running can't be written to, but another file can take its name.
+        let _ = fs::remove_file(&copy);
+        fs::copy(&built, &copy).map_err(|error| format!("{}: {error}", built.display()))?;
+        Ok(copy)
+    }
+
+    /// A library of C source that a package has.
+    pub fn of_source(&self, source: &Source, name: &str) -> Result<PathBuf, String> {
+        let manifest = self
+            .package(source.package)
+            .and_then(|it| it["manifest_path"].as_str());
+        let directory = manifest.and_then(|it| Path::new(it).parent());
+        let directory =
+            directory.ok_or_else(|| format!("there is no package {}", source.package))?;
+        let built = self.place("libraries", &format!("lib{name}.so"))?;
+        let mut command = Command::new(compiler());
+        command
+            .args(["-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w"])
+            .args(source.flags)
+            .args(source.includes.iter().map(|path| {
+                let mut flag = OsString::from("-I");
+                flag.push(directory.join(path));
+                flag
+            }))
+            .args(source.files.iter().map(|path| directory.join(path)))
+            .arg("-o")
+            .arg(&built);
+        self.run(command.arg("-pthread"), name)?;
+        Ok(built)
+    }
+
+    /// Where a file is to be, in a directory that is there.
+    fn place(&self, kind: &str, name: &str) -> Result<PathBuf, String> {
+        let directory = self.target.join(kind);
+        fs::create_dir_all(&directory)
+            .map_err(|error| format!("{}: {error}", directory.display()))?;
+        Ok(directory.join(name))
+    }
+
+    fn run(&self, command: &mut Command, name: &str) -> Result<(), String> {
+        let path = self.place("logs", &format!("{name}.log"))?;
+        let log = File::create(&path).and_then(|log| Ok((log.try_clone()?, log)));
+        let (stdout, stderr) = log.map_err(|error| format!("{}: {error}", path.display()))?;
+        let status = command
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .status();
+        let program = command.get_program().to_string_lossy().into_owned();
+        let status = status.map_err(|error| format!("{program}: {error}"))?;
+        if status.success() {
+            return Ok(());
+        }
+        let log = fs::read(&path).unwrap_or_default();
+        let error = first_error(&String::from_utf8_lossy(&log));
+        Err(format!("not built: {error} (log: {})", path.display()))
+    }
+}
+
+fn manifest() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")
+}
+
+/// The cargo that runs this tool, or the one of the path.
+fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
+}
+
+fn compiler() -> OsString {
+    env::var_os("CC").unwrap_or_else(|| OsString::from("cc"))
+}
+
+/// The first line that tells of an error, or the last line if none does.
+fn first_error(log: &str) -> String {
+    let mut lines = log.lines().map(str::trim);
+    let first = lines.clone().find(|line| line.contains("error"));
+    let last = || lines.rfind(|line| !line.is_empty());
+    first.or_else(last).unwrap_or("it said nothing").to_owned()
+}
