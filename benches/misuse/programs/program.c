@@ -1,11 +1,10 @@
 #include "program.h"
 
 enum {
-    WORK_BYTES = 128 << 20,
+    WORK_BYTES = 32 << 20,
     WORK_MIN = 4,
-    WORK_MAX = 4096,
     /* Of the table of what was handed out: a power of two, at least twice WORK_MAX. */
-    SLOTS = 1 << 14,
+    SLOTS = 1 << 13,
     PROTECTED_MAX = 64,
     /* Seconds after which a program that hangs is ended. */
     TIME = 20,
@@ -121,7 +120,7 @@ static void check_free(uintptr_t start, size_t size, uintptr_t *slots) {
             harm("memory in use was handed out");
         }
     }
-    size_t slot = (start >> 4) * 0x9e3779b97f4a7c15u >> 50;
+    size_t slot = (start >> 4) * 0x9e3779b97f4a7c15u >> 51;
     while (slots[slot] != 0) {
         if (slots[slot] == start) {
             harm("one object was handed out twice");

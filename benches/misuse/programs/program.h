@@ -22,6 +22,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+/* Objects of the ordinary work, at most. */
+enum { WORK_MAX = 2048 };
+
 /* One misuse, of an object of `size` bytes. */
 struct misuse {
     const char *name;

@@ -7,7 +7,7 @@ enum { ROUNDS = 8, SECRET = 0x5a };
 
 /* Allocates and frees until memory at `stale` is handed out again; null if it never is. */
 static unsigned char *reuse(unsigned char *stale, size_t size) {
-    static unsigned char *objects[4096];
+    static unsigned char *objects[WORK_MAX];
     size_t count = work_count(size);
     for (int round = 0; round < ROUNDS; round++) {
         for (size_t i = 0; i < count; i++) {

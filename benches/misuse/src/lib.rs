@@ -138,7 +138,7 @@ pub const MISUSES: &[Misuse] = misuses! {
         "The same with 8 other frees between."
     "double-free-after-100" DoubleFree Default SMALL_TO_LARGE BOTH
         "The same with 100 other frees between."
-    "double-free-after-1000" DoubleFree Default SMALL_TO_LARGE BOTH
+    "double-free-after-1000" DoubleFree Default SMALL_AND_MEDIUM BOTH
         "The same with 1,000 other frees between."
     "double-free-interleaved" DoubleFree Default SMALL_TO_HUGE BOTH
         "A, B and C are freed, then A and B again."
@@ -232,6 +232,17 @@ pub const MISUSES: &[Misuse] = misuses! {
         "An object is freed and handed out again; the harm is that it holds what it held."
     "use-of-malloc-0" Stale None SMALL C
         "A byte of an object of no bytes is changed."
+};
+
+/// What an allocator must never stop: a program that does nothing wrong. It is in no table, but can be
+/// asked for by its name.
+pub const INNOCENT: Misuse = Misuse {
+    name: "none",
+    sentence: "Nothing is wrong.",
+    family: Family::DoubleFree,
+    bar: Bar::None,
+    sizes: SMALL_TO_LARGE,
+    languages: BOTH,
 };
 
 #[cfg(test)]

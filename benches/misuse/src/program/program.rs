@@ -18,11 +18,11 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::thread;
 
-const WORK_BYTES: usize = 128 << 20;
+const WORK_BYTES: usize = 32 << 20;
 const WORK_MIN: usize = 4;
-const WORK_MAX: usize = 4096;
+const WORK_MAX: usize = 2048;
 /// A table of what was handed out: a power of two, at least twice [`WORK_MAX`].
-const SLOTS: usize = 1 << 14;
+const SLOTS: usize = 1 << 13;
 const PROTECTED_MAX: usize = 64;
 /// Seconds after which a program that hangs is ended.
 const TIME_SECONDS: u32 = 20;

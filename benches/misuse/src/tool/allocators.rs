@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use spanmalloc_misuse::Language;
+
 use crate::build::Workspace;
 
 /// Where Debian and others have shared libraries.
@@ -45,10 +47,42 @@ pub struct Source {
     /// Below the package's directory.
     pub files: &'static [&'static str],
     pub includes: &'static [&'static str],
-    pub flags: &'static [&'static str],
+    pub flags: &'static [&'static [&'static str]],
 }
 
-const MIMALLOC_FLAGS: [&str; 5] = [
+/// The values of the options are those of its `config-default.conf`. What C23 has as keywords are
+/// macros in older compilers.
+const HARDENED_FLAGS: &[&str] = &[
+    "-std=c2x",
+    "-D_GNU_SOURCE",
+    "-include",
+    "stdalign.h",
+    "-include",
+    "stdbool.h",
+    "-include",
+    "assert.h",
+    "-DCONFIG_SEAL_METADATA=false",
+    "-DZERO_ON_FREE=true",
+    "-DWRITE_AFTER_FREE_CHECK=true",
+    "-DSLOT_RANDOMIZE=true",
+    "-DSLAB_CANARY=true",
+    "-DSLAB_QUARANTINE_RANDOM_LENGTH=1",
+    "-DSLAB_QUARANTINE_QUEUE_LENGTH=1",
+    "-DCONFIG_EXTENDED_SIZE_CLASSES=true",
+    "-DCONFIG_LARGE_SIZE_CLASSES=true",
+    "-DGUARD_SLABS_INTERVAL=1",
+    "-DGUARD_SIZE_DIVISOR=2",
+    "-DREGION_QUARANTINE_RANDOM_LENGTH=256",
+    "-DREGION_QUARANTINE_QUEUE_LENGTH=1024",
+    "-DREGION_QUARANTINE_SKIP_THRESHOLD=33554432",
+    "-DFREE_SLABS_QUARANTINE_RANDOM_LENGTH=32",
+    "-DCONFIG_CLASS_REGION_SIZE=34359738368",
+    "-DN_ARENA=4",
+    "-DCONFIG_STATS=false",
+    "-DCONFIG_SELF_INIT=true",
+];
+
+const MIMALLOC_FLAGS: &[&str] = &[
     "-DNDEBUG",
     "-DMI_MALLOC_OVERRIDE",
     "-DMI_SHARED_LIB",
@@ -56,7 +90,7 @@ const MIMALLOC_FLAGS: [&str; 5] = [
     "-ftls-model=initial-exec",
 ];
 
-const fn mimalloc(flags: &'static [&'static str]) -> Library {
+const fn mimalloc(flags: &'static [&'static [&'static str]]) -> Library {
     Library::Source(Source {
         package: "libmimalloc-sys",
         files: &["c_src/mimalloc/v3/src/static.c"],
@@ -64,15 +98,6 @@ const fn mimalloc(flags: &'static [&'static str]) -> Library {
         flags,
     })
 }
-
-const SECURE: &[&str] = &[
-    "-DMI_SECURE=4",
-    MIMALLOC_FLAGS[0],
-    MIMALLOC_FLAGS[1],
-    MIMALLOC_FLAGS[2],
-    MIMALLOC_FLAGS[3],
-    MIMALLOC_FLAGS[4],
-];
 
 pub const OURS: &str = "spanmalloc";
 pub const OURS_SECURE: &str = "spanmalloc-secure";
@@ -105,14 +130,14 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "mimalloc",
         about: "version 3, built from the source in libmimalloc-sys",
-        library: mimalloc(&MIMALLOC_FLAGS),
+        library: mimalloc(&[MIMALLOC_FLAGS]),
         features: "mimalloc",
         variables: &[],
     },
     Known {
         name: "mimalloc-secure",
         about: "the same with MI_SECURE=4",
-        library: mimalloc(SECURE),
+        library: mimalloc(&[MIMALLOC_FLAGS, &["-DMI_SECURE=4"]]),
         features: "mimalloc_secure",
         variables: &[],
     },
@@ -137,37 +162,7 @@ pub const KNOWN: &[Known] = &[
                 "vendor/hardened-malloc/random.c",
             ],
             includes: &["vendor/hardened-malloc", "vendor/hardened-malloc/include"],
-            // The values of the options are those of its config-default.conf. What C23 has as keywords
-            // are macros in older compilers.
-            flags: &[
-                "-std=c2x",
-                "-D_GNU_SOURCE",
-                "-include",
-                "stdalign.h",
-                "-include",
-                "stdbool.h",
-                "-include",
-                "assert.h",
-                "-DCONFIG_SEAL_METADATA=false",
-                "-DZERO_ON_FREE=true",
-                "-DWRITE_AFTER_FREE_CHECK=true",
-                "-DSLOT_RANDOMIZE=true",
-                "-DSLAB_CANARY=true",
-                "-DSLAB_QUARANTINE_RANDOM_LENGTH=1",
-                "-DSLAB_QUARANTINE_QUEUE_LENGTH=1",
-                "-DCONFIG_EXTENDED_SIZE_CLASSES=true",
-                "-DCONFIG_LARGE_SIZE_CLASSES=true",
-                "-DGUARD_SLABS_INTERVAL=1",
-                "-DGUARD_SIZE_DIVISOR=2",
-                "-DREGION_QUARANTINE_RANDOM_LENGTH=256",
-                "-DREGION_QUARANTINE_QUEUE_LENGTH=1024",
-                "-DREGION_QUARANTINE_SKIP_THRESHOLD=33554432",
-                "-DFREE_SLABS_QUARANTINE_RANDOM_LENGTH=32",
-                "-DCONFIG_CLASS_REGION_SIZE=34359738368",
-                "-DN_ARENA=4",
-                "-DCONFIG_STATS=false",
-                "-DCONFIG_SELF_INIT=true",
-            ],
+            flags: &[HARDENED_FLAGS],
         }),
         features: "",
         variables: &[],
@@ -192,8 +187,8 @@ pub struct Runner {
 /// A column, with what there is for it, or why there is nothing.
 pub struct Column {
     pub name: String,
-    pub c: Result<Runner, String>,
-    pub rust: Result<Runner, String>,
+    c: Result<Runner, String>,
+    rust: Result<Runner, String>,
 }
 
 impl Column {
@@ -233,6 +228,23 @@ impl Column {
             c: workspace.programs().map(runner),
             rust: workspace.rust_program("", "system").map(runner),
         }
+    }
+
+    /// What programs are run with.
+    pub fn runner(&self, language: Language) -> Result<&Runner, &str> {
+        let runner = match language {
+            Language::C => &self.c,
+            Language::Rust => &self.rust,
+        };
+        runner.as_ref().map_err(String::as_str)
+    }
+
+    /// The languages for which there is nothing, with the reasons.
+    pub fn missing(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        Language::ALL.into_iter().filter_map(|language| {
+            let error = self.runner(language).err()?;
+            Some((language.name(), error))
+        })
     }
 }
 

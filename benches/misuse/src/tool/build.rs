@@ -140,7 +140,7 @@ impl Workspace {
         let mut command = Command::new(compiler());
         command
             .args(["-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w"])
-            .args(source.flags)
+            .args(source.flags.concat())
             .args(source.includes.iter().map(|path| {
                 let mut flag = OsString::from("-I");
                 flag.push(directory.join(path));

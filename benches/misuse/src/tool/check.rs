@@ -8,16 +8,15 @@ use crate::verdict::Verdict;
 
 /// A sentence for each program that misses a bar.
 pub fn misses(columns: &[Column], trials: &[Trial]) -> Vec<String> {
-    let ours = |it: &&Trial| [OURS, OURS_SECURE].contains(&columns[it.column].name.as_str());
+    let is_ours = |column: &Column| [OURS, OURS_SECURE].contains(&column.name.as_str());
     let mut misses = Vec::new();
-    for column in columns {
-        for (language, runner) in [("C", &column.c), ("Rust", &column.rust)] {
-            if let (OURS | OURS_SECURE, Err(error)) = (column.name.as_str(), runner) {
-                misses.push(format!("{}, {language}: {error}", column.name));
-            }
-        }
+    for column in columns.iter().filter(|it| is_ours(it)) {
+        let missing = column.missing();
+        misses.extend(
+            missing.map(|(language, error)| format!("{}, {language}: {error}", column.name)),
+        );
     }
-    for trial in trials.iter().filter(ours) {
+    for trial in trials.iter().filter(|it| is_ours(&columns[it.column])) {
         let name = &columns[trial.column].name;
         let is_missed = |verdict| !satisfies(trial.misuse, name == OURS_SECURE, verdict);
         let missed = trial.runs.iter().filter(|run| is_missed(run.verdict));

@@ -15,12 +15,12 @@ mod verdict;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use spanmalloc_misuse::{MISUSES, Misuse};
+use spanmalloc_misuse::{INNOCENT, MISUSES, Misuse};
 
 use allocators::{Column, KNOWN, Known, OURS_SECURE, SECURE_FEATURE};
 use args::{Args, select};
@@ -36,7 +36,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, String> {
-    let misuses = select(MISUSES.iter().collect(), &args.misuses, |it| it.name)?;
+    let is_asked_for = args.misuses.iter().any(|it| it == INNOCENT.name);
+    let innocent = is_asked_for.then_some(&INNOCENT);
+    let misuses = MISUSES.iter().chain(innocent).collect();
+    let misuses = select(misuses, &args.misuses, |it| it.name)?;
     let workspace = Workspace::find()?;
     let columns = columns(args, &workspace)?;
     let mut trials = results::trials(&columns, &misuses);
@@ -71,7 +74,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
 fn columns(args: &Args, workspace: &Workspace) -> Result<Vec<Column>, String> {
     enum Choice<'a> {
         Known(&'static Known),
-        Preload(&'a (String, std::path::PathBuf)),
+        Preload(&'a (String, PathBuf)),
     }
     let there_is =
         |known: &&Known| known.name != OURS_SECURE || workspace.has_feature(SECURE_FEATURE);
@@ -91,11 +94,9 @@ fn columns(args: &Args, workspace: &Workspace) -> Result<Vec<Column>, String> {
             }
             Choice::Preload((name, path)) => Column::of_preload(name, path, workspace),
         };
-        for (language, runner) in [("C", &column.c), ("Rust", &column.rust)] {
-            if let Err(error) = runner {
-                let sentence = format!("{}, {language}: {error}", column.name);
-                bar.suspend(|| complain(&sentence));
-            }
+        for (language, error) in column.missing() {
+            let sentence = format!("{}, {language}: {error}", column.name);
+            bar.suspend(|| complain(&sentence));
         }
         columns.push(column);
         bar.inc(1);
@@ -111,18 +112,12 @@ fn markdown(
     misuses: &[&Misuse],
     trials: &[results::Trial],
 ) -> String {
-    let (there, missing): (Vec<_>, Vec<_>) = columns
-        .iter()
-        .partition(|column| column.c.is_ok() || column.rust.is_ok());
     let mut text = table::markdown(columns, misuses, trials);
     text.push_str(&format!("\n{}\n", table::LEGEND));
-    let runs = args.runs;
-    text.push_str(&format!("\n{runs} runs of each program.\n"));
-    for column in missing.iter().chain(&there) {
-        for (language, runner) in [("C", &column.c), ("Rust", &column.rust)] {
-            if let Err(error) = runner {
-                text.push_str(&format!("\n{}, {language}: {error}\n", column.name));
-            }
+    text.push_str(&format!("\n{} runs of each program.\n", args.runs));
+    for column in columns {
+        for (language, error) in column.missing() {
+            text.push_str(&format!("\n{}, {language}: {error}\n", column.name));
         }
     }
     text

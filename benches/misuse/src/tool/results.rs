@@ -64,7 +64,7 @@ pub fn trials(columns: &[Column], misuses: &[&'static Misuse]) -> Vec<Trial> {
     for misuse in misuses {
         for (column, it) in columns.iter().enumerate() {
             for &language in misuse.languages {
-                if runner(it, language).is_ok() {
+                if it.runner(language).is_ok() {
                     all.extend(misuse.sizes.iter().map(|&size| Trial {
                         column,
                         misuse,
@@ -77,13 +77,6 @@ pub fn trials(columns: &[Column], misuses: &[&'static Misuse]) -> Vec<Trial> {
         }
     }
     all
-}
-
-fn runner(column: &Column, language: Language) -> Result<&Runner, &String> {
-    match language {
-        Language::C => column.c.as_ref(),
-        Language::Rust => column.rust.as_ref(),
-    }
 }
 
 /// Runs them all, as many at a time as there are processors.
@@ -99,7 +92,7 @@ pub fn run(
         while let Some(trial) = shared.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut trial = trial.lock().unwrap_or_else(PoisonError::into_inner);
             let column = &columns[trial.column];
-            let Ok(runner) = runner(column, trial.language) else {
+            let Ok(runner) = column.runner(trial.language) else {
                 continue;
             };
             let (name, family, bytes) =
