@@ -1,5 +1,5 @@
-/* Uses of memory that is free, or was never there. The harm is that the memory is handed out again and
- * nobody noticed, or that old data is read. */
+/* Uses of memory that is free, or was never there. The harm is that the memory is handed out again with
+ * what was written to it, or that old data is read. */
 
 #include "program.h"
 
@@ -34,11 +34,13 @@ static void write_late(size_t size, size_t others, size_t offset) {
     for (size_t i = 0; i < others; i++) {
         free(between[i]);
     }
+    volatile uint64_t *late = opaque(freed + offset);
     misuse(freed + offset);
-    *(volatile uint64_t *)opaque(freed + offset) ^= 0x4141414141414141;
+    uint64_t written = *late ^ 0x4141414141414141;
+    *late = written;
     returned();
-    if (reuse(opaque(freed + offset), size) != NULL) {
-        harm("it was handed out again unnoticed");
+    if (reuse(opaque(freed + offset), size) != NULL && *late == written) {
+        harm("an object was handed out with what was written");
     }
 }
 

@@ -139,10 +139,14 @@ pub fn fill(start: *mut u8, byte: u8, count: usize) {
     black_box(start);
 }
 
-/// Changes a byte, so that it is seen whatever was there.
-pub fn change(at: *mut u8) {
+/// Changes a byte, so that it is seen whatever was there. Returns what is there then.
+pub fn change(at: *mut u8) -> u8 {
     // SAFETY: none if it is a misuse, of which it is to be seen what comes.
-    unsafe { at.write_volatile(at.read_volatile() ^ 0x41) };
+    unsafe {
+        let changed = at.read_volatile() ^ 0x41;
+        at.write_volatile(changed);
+        changed
+    }
 }
 
 pub fn read(at: *const u8) -> u8 {

@@ -1,5 +1,5 @@
-//! Uses of memory that is free. The harm is that the memory is handed out again and nobody noticed, or
-//! that old data is read.
+//! Uses of memory that is free. The harm is that the memory is handed out again with what was written
+//! to it, or that old data is read.
 
 use std::sync::atomic::Ordering;
 
@@ -47,10 +47,11 @@ fn write_late(size: usize, others: usize, offset: usize) {
     between.iter().for_each(|object| free(*object, size));
     let stale = freed.wrapping_add(offset);
     misuse(stale);
-    (0..8).for_each(|byte| change(stale.wrapping_add(byte)));
+    let written = [0, 1, 2, 3, 4, 5, 6, 7].map(|byte| change(stale.wrapping_add(byte)));
     returned();
-    if is_reused(stale, size) {
-        harm("it was handed out again unnoticed");
+    let is_there = |(byte, written)| read(stale.wrapping_add(byte)) == written;
+    if is_reused(stale, size) && written.into_iter().enumerate().all(is_there) {
+        harm("an object was handed out with what was written");
     }
 }
 

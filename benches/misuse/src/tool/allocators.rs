@@ -80,6 +80,8 @@ const HARDENED_FLAGS: &[&str] = &[
     "-DN_ARENA=4",
     "-DCONFIG_STATS=false",
     "-DCONFIG_SELF_INIT=true",
+    "-Wl,--no-as-needed",
+    "-lstdc++",
 ];
 
 const MIMALLOC_FLAGS: &[&str] = &[
@@ -160,6 +162,7 @@ pub const KNOWN: &[Known] = &[
                 "vendor/hardened-malloc/memory.c",
                 "vendor/hardened-malloc/pages.c",
                 "vendor/hardened-malloc/random.c",
+                "vendor/hardened-malloc/new.cc",
             ],
             includes: &["vendor/hardened-malloc", "vendor/hardened-malloc/include"],
             flags: &[HARDENED_FLAGS],

@@ -36,7 +36,7 @@ pub fn misses(columns: &[Column], trials: &[Trial]) -> Vec<String> {
     misses
 }
 
-/// A write to free memory that is never handed out again needs not be seen.
+/// A write to free memory that nobody gets to see need not be seen.
 fn satisfies(misuse: &Misuse, is_secure: bool, verdict: Verdict) -> bool {
     match (misuse.bar, verdict) {
         (_, Verdict::Broken) => false,

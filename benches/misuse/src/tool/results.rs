@@ -43,7 +43,10 @@ impl Trial {
     /// What is in a cell of the table.
     pub fn word(&self) -> String {
         match self.verdict() {
-            (_, Some(seen)) => format!("in {seen} of {}", self.runs.len()),
+            (worst, Some(seen)) => {
+                let count = self.runs.len();
+                format!("in {seen} of {count}, else {}", worst.word())
+            }
             (verdict, None) => verdict.word().to_owned(),
         }
     }

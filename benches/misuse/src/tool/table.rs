@@ -23,7 +23,7 @@ pub const LEGEND: &str = "\
 `caught`: stopped at the misuse. `later`: stopped before it did harm. `at exit`: stopped when all was done. \
 `reported`: a line on standard error names the address, and the program goes on unharmed. `crash`: a fault \
 without a message, by luck. `no harm`: it went unnoticed and nothing came of it. `no`: it did harm. \
-`in 7 of 20`: seen in so many runs. `–`: cannot be tried. Sizes, where they differ: T tiny (3 bytes), S small (48), \
+`in 7 of 20, else no`: caught or reported in so many runs. `–`: cannot be tried. Sizes, where they differ: T tiny (3 bytes), S small (48), \
 M medium (5,000), L large (100,000), H huge (100 million). In the rows of the families: programs of which \
 every run was caught or reported.";
 
@@ -110,7 +110,7 @@ fn sizes(trials: &[&Trial]) -> String {
                 .iter()
                 .map(|(letters, word)| format!("{letters} {word}"))
                 .collect();
-            parts.join(", ")
+            parts.join(" · ")
         }
     }
 }
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(word(&[CAUGHT, CAUGHT]), "caught");
         assert_eq!(word(&[LATER, CAUGHT]), "later");
         assert_eq!(word(&[CAUGHT, Verdict::Reported]), "reported");
-        assert_eq!(word(&[CAUGHT, Verdict::Harm, LATER]), "in 2 of 3");
+        assert_eq!(word(&[CAUGHT, Verdict::Harm, LATER]), "in 2 of 3, else no");
         assert_eq!(word(&[Verdict::Crash, Verdict::Harm]), "no");
         assert_eq!(word(&[Verdict::NoHarm, Verdict::Crash]), "crash");
         assert_eq!(word(&[Verdict::Absent]), "–");
@@ -183,7 +183,7 @@ mod tests {
         let both = text(&[(C, small, CAUGHT), (Rust, small, CAUGHT)]);
         assert_eq!(both, "caught");
         let differ = text(&[(C, small, CAUGHT), (C, large, Verdict::Harm)]);
-        assert_eq!(differ, "S caught, L no");
+        assert_eq!(differ, "S caught · L no");
         let languages = text(&[(C, small, CAUGHT), (Rust, small, LATER)]);
         assert_eq!(languages, "C: caught; Rust: later");
         let absent = text(&[(C, small, Verdict::Absent), (Rust, small, CAUGHT)]);
