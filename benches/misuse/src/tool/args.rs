@@ -36,7 +36,7 @@ pub struct Args {
     /// Fail unless spanmalloc catches what it must
     #[arg(long)]
     pub check: bool,
-    /// Write the table to FILE as well
+    /// Write sums and the table to FILE, as Markdown for a README
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
     /// Write what came of each program to FILE as a JSON array

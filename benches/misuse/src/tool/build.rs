@@ -1,15 +1,15 @@
 //! Builds the programs and the libraries that are preloaded under them.
 //!
-//! Everything lies below the directory `misuse` of the workspace's target directory: cargo's own files
-//! for each set of features of spanmalloc, `programs/`, `libraries/`, and `logs/`, which has what
-//! cargo and the compilers said.
+//! Everything lies below the directory `misuse` of the workspace's target directory: a target directory
+//! of cargo's own for each allocator below `rust/` and `preload/`, as the files have the same names
+//! with other features; `c/`; and `logs/`, which has what cargo and the compilers said.
 
 use std::cell::OnceCell;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 
 use serde_json::Value;
 
@@ -66,7 +66,6 @@ impl Workspace {
     /// The programs in C.
     pub fn programs(&self) -> Result<PathBuf, String> {
         let build = || {
-            let built = self.place("programs", "misuse-c")?;
             let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
             let mut sources: Vec<_> = fs::read_dir(&directory)
                 .map_err(|error| format!("{}: {error}", directory.display()))?
@@ -75,57 +74,10 @@ impl Workspace {
                 .collect();
             sources.sort();
             let mut command = Command::new(compiler());
-            command.args(FLAGS).args(sources).arg("-o").arg(&built);
-            self.run(command.arg("-ldl"), "misuse-c")?;
-            Ok(built)
+            command.args(FLAGS).args(sources).arg("-ldl");
+            self.compile(command, "misuse-c")
         };
         self.programs.get_or_init(build).clone()
-    }
-
-    /// The programs in Rust, with features of this crate or of spanmalloc.
-    pub fn rust_program(&self, features: &str, name: &str) -> Result<PathBuf, String> {
-        let mut command = Command::new(cargo());
-        command
-            .args(["build", "--release", "-p", "spanmalloc-misuse"])
-            .args(["--bin", "misuse-program", "--no-default-features"])
-            .args(["--features", features]);
-        self.cargo(command, "rust", "misuse-program", "programs", name)
-    }
-
-    /// spanmalloc's preload library.
-    pub fn spanmalloc(&self, features: &str, name: &str) -> Result<PathBuf, String> {
-        let mut command = Command::new(cargo());
-        command
-            .args(["build", "--release", "-p", "spanmalloc", "--lib"])
-            .args(["--features", features]);
-        let file = format!("lib{OURS}.so");
-        let copy = format!("lib{name}.so");
-        self.cargo(command, "preload", &file, "libraries", &copy)
-    }
-
-    /// Has cargo build a file, and copies it, as it has the same name with other features.
-    fn cargo(
-        &self,
-        mut command: Command,
-        target: &str,
-        file: &str,
-        kind: &str,
-        name: &str,
-    ) -> Result<PathBuf, String> {
-        let target = self.target.join(target);
-        command
-            .arg("--manifest-path")
-            .arg(manifest())
-            .arg("--target-dir")
-            .arg(&target)
-            .env("CARGO_TERM_COLOR", "never");
-        self.run(&mut command, name)?;
-        let copy = self.place(kind, name)?;
-        let built = target.join("release").join(file);
-        // A copy that is running can't be written to, but another file can take its name.
-        let _ = fs::remove_file(&copy);
-        fs::copy(&built, &copy).map_err(|error| format!("{}: {error}", built.display()))?;
-        Ok(copy)
     }
 
     /// A library of C source that a package has.
@@ -136,7 +88,6 @@ impl Workspace {
         let directory = manifest.and_then(|it| Path::new(it).parent());
         let directory =
             directory.ok_or_else(|| format!("there is no package {}", source.package))?;
-        let built = self.place("libraries", &format!("lib{name}.so"))?;
         let mut command = Command::new(compiler());
         command
             .args(["-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w"])
@@ -147,10 +98,49 @@ impl Workspace {
                 flag
             }))
             .args(source.files.iter().map(|path| directory.join(path)))
-            .arg("-o")
-            .arg(&built);
-        self.run(command.arg("-pthread"), name)?;
+            .arg("-pthread");
+        self.compile(command, &format!("lib{name}.so"))
+    }
+
+    /// Has a C compiler make a file. It gets its name when it is whole, as another instance of the
+    /// tool may be using it.
+    fn compile(&self, mut command: Command, name: &str) -> Result<PathBuf, String> {
+        let built = self.place("c", name)?;
+        let unfinished = self.place("c", &format!("{name}.{}", process::id()))?;
+        self.run(command.arg("-o").arg(&unfinished), name)?;
+        fs::rename(&unfinished, &built).map_err(|error| format!("{}: {error}", built.display()))?;
         Ok(built)
+    }
+
+    /// The programs in Rust, with features of this crate or of spanmalloc.
+    pub fn rust_program(&self, features: &str, name: &str) -> Result<PathBuf, String> {
+        let package = ["-p", "spanmalloc-misuse", "--bin", "misuse-program"];
+        let options = ["--no-default-features", "--features", features];
+        let target = self.cargo(&[&package[..], &options].concat(), "rust", name)?;
+        Ok(target.join("misuse-program"))
+    }
+
+    /// spanmalloc's preload library.
+    pub fn spanmalloc(&self, features: &str, name: &str) -> Result<PathBuf, String> {
+        let options = ["-p", OURS, "--lib", "--features", features];
+        let target = self.cargo(&options, "preload", name)?;
+        Ok(target.join(format!("lib{OURS}.so")))
+    }
+
+    /// Has cargo build; returns the directory that the files are in.
+    fn cargo(&self, options: &[&str], kind: &str, name: &str) -> Result<PathBuf, String> {
+        let target = self.target.join(kind).join(name);
+        let mut command = Command::new(cargo());
+        command
+            .args(["build", "--release"])
+            .args(options)
+            .arg("--manifest-path")
+            .arg(manifest())
+            .arg("--target-dir")
+            .arg(&target)
+            .env("CARGO_TERM_COLOR", "never");
+        self.run(&mut command, &format!("{kind}-{name}"))?;
+        Ok(target.join("release"))
     }
 
     /// Where a file is to be, in a directory that is there.

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use spanmalloc_misuse::{INNOCENT, MISUSES, Misuse};
+use spanmalloc_misuse::{INNOCENT, MISUSES};
 
 use allocators::{Column, KNOWN, Known, OURS_SECURE, SECURE_FEATURE};
 use args::{Args, select};
@@ -47,11 +47,13 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     results::run(&mut trials, &columns, args.runs, &bar)?;
     bar.finish_and_clear();
 
-    let text = markdown(args, &columns, &misuses, &trials);
+    let about = about(args, &columns);
+    let table = table::markdown(&columns, &misuses, &trials);
     // Nobody to tell if standard output is closed.
-    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = write!(io::stdout(), "{table}\n{}\n\n{about}", table::LEGEND);
     if let Some(path) = &args.markdown {
-        write(path, &text)?;
+        let table = table::for_readme(&columns, &misuses, &trials);
+        write(path, &format!("{about}\n{table}"))?;
     }
     if let Some(path) = &args.json {
         let json = table::json(&columns, &trials);
@@ -105,16 +107,9 @@ fn columns(args: &Args, workspace: &Workspace) -> Result<Vec<Column>, String> {
     Ok(columns)
 }
 
-/// The table with what is to be known of it.
-fn markdown(
-    args: &Args,
-    columns: &[Column],
-    misuses: &[&Misuse],
-    trials: &[results::Trial],
-) -> String {
-    let mut text = table::markdown(columns, misuses, trials);
-    text.push_str(&format!("\n{}\n", table::LEGEND));
-    text.push_str(&format!("\n{} runs of each program.\n", args.runs));
+/// What is to be known of the table.
+fn about(args: &Args, columns: &[Column]) -> String {
+    let mut text = format!("{} runs of each program.\n", args.runs);
     for column in columns {
         for (language, error) in column.missing() {
             text.push_str(&format!("\n{}, {language}: {error}\n", column.name));

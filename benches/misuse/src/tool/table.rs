@@ -29,23 +29,12 @@ every run was caught or reported.";
 
 /// One table: a row for each misuse, and above those of a family one with its sums.
 pub fn markdown(columns: &[Column], misuses: &[&Misuse], trials: &[Trial]) -> String {
-    let mut text = String::from("| misuse |");
-    for column in columns {
-        let _ = write!(text, " {} |", column.name);
-    }
-    text.push_str("\n|---|");
-    text.push_str(&"---|".repeat(columns.len()));
-    text.push('\n');
+    let mut text = head(columns);
     for (family, name) in FAMILIES {
-        let rows: Vec<_> = misuses.iter().filter(|it| it.family == family).collect();
-        if rows.is_empty() {
-            continue;
+        let mut rows = misuses.iter().filter(|it| it.family == family).peekable();
+        if rows.peek().is_some() {
+            text += &sums(columns, trials, family, name);
         }
-        let _ = write!(text, "| **{name}** |");
-        for column in 0..columns.len() {
-            let _ = write!(text, " {} |", sum(trials, column, family));
-        }
-        text.push('\n');
         for misuse in rows {
             let _ = write!(text, "| `{}`: {} |", misuse.name, misuse.sentence);
             for column in 0..columns.len() {
@@ -57,6 +46,33 @@ pub fn markdown(columns: &[Column], misuses: &[&Misuse], trials: &[Trial]) -> St
         }
     }
     text
+}
+
+/// The sums only, then what [`markdown`] has, folded up.
+pub fn for_readme(columns: &[Column], misuses: &[&Misuse], trials: &[Trial]) -> String {
+    let mut text = head(columns);
+    for (family, name) in FAMILIES {
+        if misuses.iter().any(|it| it.family == family) {
+            text += &sums(columns, trials, family, name);
+        }
+    }
+    let table = markdown(columns, misuses, trials);
+    text + &format!(
+        "\n<details>\n<summary>Each misuse</summary>\n\n{LEGEND}\n\n{table}\n</details>\n"
+    )
+}
+
+fn head(columns: &[Column]) -> String {
+    let names: String = columns.iter().map(|it| format!(" {} |", it.name)).collect();
+    format!("| misuse |{names}\n|---|{}\n", "---|".repeat(columns.len()))
+}
+
+/// The row of a family.
+fn sums(columns: &[Column], trials: &[Trial], family: Family, name: &str) -> String {
+    let sums: String = (0..columns.len())
+        .map(|column| format!(" {} |", sum(trials, column, family)))
+        .collect();
+    format!("| **{name}** |{sums}\n")
 }
 
 /// How many programs of a family were seen, of those that could be tried.
