@@ -103,8 +103,8 @@ pub fn run(
             for _ in 0..runs {
                 let run = once(runner, name, family, bytes)?;
                 trial.runs.push(run);
-                // What is absent is so every time.
-                if trial.is_absent() {
+                // What is absent is so every time, and a program that hangs takes long.
+                if let Verdict::Absent | Verdict::Hang = trial.verdict().0 {
                     break;
                 }
             }

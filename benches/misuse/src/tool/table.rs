@@ -22,7 +22,7 @@ const FAMILIES: [(Family, &str); 7] = [
 pub const LEGEND: &str = "\
 `caught`: stopped at the misuse. `later`: stopped before it did harm. `at exit`: stopped when all was done. \
 `reported`: a line on standard error names the address, and the program goes on unharmed. `crash`: a fault \
-without a message, by luck. `no harm`: it went unnoticed and nothing came of it. `no`: it did harm. \
+without a message, by luck. `no harm`: it went unnoticed and nothing came of it. `no`: it did harm. `hangs`: it did not end. \
 `in 7 of 20, else no`: caught or reported in so many runs. `–`: cannot be tried. Sizes, where they differ: T tiny (3 bytes), S small (48), \
 M medium (5,000), L large (100,000), H huge (100 million). In the rows of the families: programs of which \
 every run was caught or reported.";

@@ -32,6 +32,8 @@ pub enum Verdict {
     /// The program itself failed, before it came to the misuse or otherwise.
     Broken,
     Harm,
+    /// It did not end by itself.
+    Hang,
     Crash,
     /// Nothing came of it.
     NoHarm,
@@ -51,6 +53,7 @@ impl Verdict {
             Self::Absent => "–",
             Self::Broken => "failed",
             Self::Harm => "no",
+            Self::Hang => "hangs",
             Self::Crash => "crash",
             Self::NoHarm => "no harm",
             Self::Reported => "reported",
@@ -108,10 +111,7 @@ pub fn judge(family: Family, status: ExitStatus, stdout: &str, stderr: &str) -> 
                 Verdict::Crash
             })
         }
-        (Some(libc::SIGALRM), _) => Run {
-            verdict: Verdict::Harm,
-            text: "the program hangs".to_owned(),
-        },
+        (Some(libc::SIGALRM), _) => told(Verdict::Hang),
         (None, Some(0)) if steps.stage == Stage::AtExit => {
             told(if stderr.lines().any(|line| names(line, address)) {
                 Verdict::Reported
@@ -232,6 +232,6 @@ mod tests {
         let absent = verdict(family, Ok(0), "absent no such function\n", "");
         assert_eq!(absent, Verdict::Absent);
         let hanging = verdict(family, Err(libc::SIGALRM), MISUSE, "");
-        assert_eq!(hanging, Verdict::Harm);
+        assert_eq!(hanging, Verdict::Hang);
     }
 }
