@@ -3,11 +3,13 @@
 
 #include "program.h"
 
+enum { WRONG_ALIGN = 1 << 16 };
+
 static void with_size(size_t size, size_t wrong, void (*release)(void *, size_t)) {
     void *wronged = NULL;
     for (int i = 0; i < 16; i++) {
         void *one = object(size);
-        if (i == 8) {
+        if (i >= 8 && wronged == NULL && (uintptr_t)one % WRONG_ALIGN != 0) {
             wronged = one;
         } else {
             protect(one, size);
@@ -47,11 +49,10 @@ static size_t true_size;
 
 static void free_aligned(void *object, size_t align) { free_aligned_sized(object, align, true_size); }
 
-/* The sixteen objects lie side by side, so at most one in the middle is aligned so much by chance. */
 static void alignment(size_t size) {
     free_aligned_sized = (void (*)(void *, size_t, size_t))function("free_aligned_sized");
     true_size = size;
-    with_size(size, 1 << 16, free_aligned);
+    with_size(size, WRONG_ALIGN, free_aligned);
 }
 
 const struct misuse sized_frees[] = {

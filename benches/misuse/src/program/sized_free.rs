@@ -8,6 +8,8 @@ use crate::program::{
     fill, free_as, harm, layout, layout_aligned, misuse, object, protect, resize, returned, work,
 };
 
+const WRONG_ALIGN: usize = 1 << 16;
+
 pub const PROGRAMS: [Program; 5] = [
     ("sized-larger", |size| {
         free_with(size, layout(4 * size));
@@ -16,7 +18,7 @@ pub const PROGRAMS: [Program; 5] = [
         free_with(size, layout(size / 4));
     }),
     ("sized-alignment", |size| {
-        free_with(size, layout_aligned(size, 1 << 16));
+        free_with(size, layout_aligned(size, WRONG_ALIGN));
     }),
     ("realloc-stack", of_stack),
     ("realloc-interior", of_interior),
@@ -24,7 +26,11 @@ pub const PROGRAMS: [Program; 5] = [
 
 fn free_with(size: usize, wrong: Layout) {
     let objects = [(); 16].map(|()| object(size));
-    let wronged = objects[8];
+    let is_unaligned = |it: &&*mut u8| !it.addr().is_multiple_of(WRONG_ALIGN);
+    let wronged = *objects[8..]
+        .iter()
+        .find(is_unaligned)
+        .unwrap_or(&objects[8]);
     for neighbour in objects.into_iter().filter(|it| *it != wronged) {
         protect(neighbour, size);
     }
