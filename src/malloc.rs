@@ -37,8 +37,14 @@ pub(crate) fn alloc_by(
     };
     let magazines = runtime::magazines();
     let object = magazines.get(class).pop();
+    // Only guarded objects are made by size and alignment; elsewhere registers would keep them for nothing.
+    let (exact, align) = if cfg!(feature = "guarded") {
+        (size, align)
+    } else {
+        (0, 1)
+    };
     if is_rare(object) {
-        return slow(class, size, align);
+        return slow(class, exact, align);
     }
     if magazines.counts_down(size) {
         // SAFETY: the object was popped just now.
@@ -82,8 +88,8 @@ unsafe extern "C-unwind" fn alloc_rest_from(
 }
 
 entry! {
-    /// [`alloc`] when the magazine has nothing to hand out at once, or the thread has no mcache. No
-    /// precondition.
+    /// [`alloc`] when the magazine has nothing to hand out at once, or the thread has no mcache. A size of zero
+    /// is that of the class. No precondition.
     #[cold]
     pub(crate) fn alloc_slow(class: SizeClass, size: usize, align: usize) -> *mut u8 = alloc_slow_from
 }
@@ -96,6 +102,10 @@ unsafe extern "C-unwind" fn alloc_slow_from(
     return_address: usize,
 ) -> *mut u8 {
     let caller = Caller::new(frame, return_address);
+    let size = match size {
+        0 => class.object_bytes(),
+        size => size,
+    };
     alloc_small(class, size, align, caller)
 }
 
