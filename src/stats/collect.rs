@@ -76,22 +76,22 @@ impl Stats {
         // SAFETY: as above.
         let pages = unsafe { mheap::tally() };
         // SAFETY: as above.
-        let (waiting, waiting_pages) = unsafe { secure::waiting() };
+        let (waiting, kept, gone) = unsafe { secure::waiting() };
         let large = Pages::Large.all().and(large).and(waiting);
         self.large_allocations = large.allocations;
         self.large_frees = large.frees;
         self.large_live_objects = large.allocations.saturating_sub(large.frees) as usize;
         self.large_live_bytes = large.allocated_bytes.saturating_sub(large.freed_bytes) as usize;
-        self.cached_bytes = (cached + waiting_pages) * PAGE_BYTES;
+        self.cached_bytes = (cached + kept) * PAGE_BYTES;
         self.reserved_bytes = pages.reserved * PAGE_BYTES;
         self.committed_bytes = pages.committed * PAGE_BYTES;
         self.dirty_bytes = pages.dirty * PAGE_BYTES;
         self.fresh_bytes = pages.fresh * PAGE_BYTES;
-        // Guards have no memory.
-        let guards = secure::guard_pages();
-        self.released_bytes = (pages.free - pages.dirty - pages.fresh + guards) * PAGE_BYTES;
+        // What has no memory and is not free.
+        let gone = gone + secure::guard_pages();
+        self.released_bytes = (pages.free - pages.dirty - pages.fresh + gone) * PAGE_BYTES;
         self.in_use_bytes = ((pages.committed - pages.free) * PAGE_BYTES)
-            .saturating_sub(self.cached_bytes + guards * PAGE_BYTES);
+            .saturating_sub(self.cached_bytes + gone * PAGE_BYTES);
         self.released_slot_bytes = mcentral::released_slot_bytes();
         self.backed_bytes = backed::bytes();
         self.record_mapped_bytes = meta::mapped_bytes();
