@@ -1,5 +1,5 @@
-//! Real programs on the library: their output is compared, byte for byte, with the same run on the
-//! system's malloc.
+//! Real programs on the library, also in secure mode: their output is compared, byte for byte, with the same
+//! run on the system's malloc.
 //!
 //! A program that is missing skips its test; with `SPANMALLOC_TEST_ALL_PROGRAMS` in the environment
 //! it is a failure. Debian has all of them:

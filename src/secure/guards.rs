@@ -14,7 +14,7 @@ use crate::base::size_class::SizeClass;
 use crate::config::Secure;
 use crate::mspan::MSpan;
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use crate::sys;
+use crate::{backed, sys};
 
 /// Most guards: two mappings each, so half of what the kernel allows.
 const GUARDS_MAX: usize = 16_384;
@@ -53,11 +53,18 @@ pub(crate) fn set(span: &MSpan, bytes: usize) {
     COUNT.fetch_add(1, Relaxed);
     // SAFETY: whole pages of the system, of the span, which is the caller's.
     let is_set = last_page(span).is_some_and(|page| unsafe { sys::protect(page, PAGE_BYTES) });
-    if is_set {
-        span.set_guarded(true);
-        COUNT_OF_SLOTS.fetch_add(usize::from(has_slots(span)), Relaxed);
-    } else {
+    if !is_set {
         COUNT.fetch_sub(1, Relaxed);
+        return;
+    }
+    span.set_guarded(true);
+    if has_slots(span) {
+        COUNT_OF_SLOTS.fetch_add(1, Relaxed);
+        backed::sub(PAGE_BYTES);
+        if let Some(page) = last_page(span) {
+            // SAFETY: as above.
+            unsafe { sys::release(page, PAGE_BYTES, false) };
+        }
     }
 }
 
@@ -68,7 +75,10 @@ pub(crate) fn clear(span: &MSpan) {
     }
     span.set_guarded(false);
     COUNT.fetch_sub(1, Relaxed);
-    COUNT_OF_SLOTS.fetch_sub(usize::from(has_slots(span)), Relaxed);
+    if has_slots(span) {
+        COUNT_OF_SLOTS.fetch_sub(1, Relaxed);
+        backed::add(PAGE_BYTES);
+    }
     if let Some(page) = last_page(span) {
         // SAFETY: as in `set`. It merges with its neighbours, which needs no more mappings than before.
         unsafe { sys::commit(page, PAGE_BYTES) };

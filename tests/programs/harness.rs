@@ -117,7 +117,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Runs a scenario on both mallocs and compares what it returns.
+/// Runs a scenario on both mallocs, ours in secure mode as well, and compares what it returns.
 pub fn both(scenario: impl Fn(&Stage) -> Vec<u8>) {
     run_both(None, scenario);
 }
@@ -138,12 +138,14 @@ fn run_both(user: Option<User>, scenario: impl Fn(&Stage) -> Vec<u8>) {
     fs::copy(&built, &library).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
     let folder = scratch.0.join("run");
     let on_system = scenario(&Stage::new(folder.clone(), None, user));
-    fs::remove_dir_all(&folder).unwrap();
-    let stage = Stage::new(folder, Some(library), user);
-    stage.check_preload();
-    let on_ours = scenario(&stage);
     assert!(!on_system.is_empty(), "the scenario said nothing");
-    assert_same(&on_system, &on_ours);
+    for is_secure in [false, true] {
+        fs::remove_dir_all(&folder).unwrap();
+        let mut stage = Stage::new(folder.clone(), Some(library.clone()), user);
+        stage.is_secure = is_secure;
+        stage.check_preload();
+        assert_same(&on_system, &scenario(&stage));
+    }
 }
 
 fn assert_same(on_system: &[u8], on_ours: &[u8]) {
@@ -171,6 +173,8 @@ pub struct Stage {
     pub folder: PathBuf,
     /// The library to preload; without one, programs run on the system's malloc.
     library: Option<PathBuf>,
+    /// Whether the library is in secure mode.
+    is_secure: bool,
     user: Option<User>,
 }
 
@@ -183,6 +187,7 @@ impl Stage {
         Self {
             folder,
             library,
+            is_secure: false,
             user,
         }
     }
@@ -199,6 +204,9 @@ impl Stage {
         command.env("TMPDIR", &self.folder);
         if let Some(library) = &self.library {
             command.env("LD_PRELOAD", library);
+        }
+        if self.is_secure {
+            command.env("SPANMALLOC_SECURE", "1");
         }
         if let Some(User { uid, gid }) = self.user {
             command.env("HOME", &self.folder).uid(uid).gid(gid);
