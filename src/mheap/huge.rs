@@ -27,6 +27,8 @@ use crate::{backed, sys};
 const MAPPINGS_MAX: usize = 8;
 /// A mapping may be longer than what is asked for by one part of so many.
 const SLACK_DIVISOR: u32 = 4;
+/// A mapping that would have less is not worth its place.
+const LEAST_BYTES: usize = 4 << 20;
 
 /// Huge objects, for the heap. **Under the heap's lock.**
 pub(super) struct Huge {
@@ -199,6 +201,3 @@ pub(super) fn release(mut heap: HeapGuard, count: usize) -> (HeapGuard, usize) {
     }
     (heap, released)
 }
-
-/// A mapping that would have less is not worth its place.
-const LEAST_BYTES: usize = 4 << 20;
