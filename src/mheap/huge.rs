@@ -173,6 +173,11 @@ pub(crate) fn begin_round() -> usize {
     core::mem::replace(&mut huge.least_pages, huge.free_pages)
 }
 
+/// Gives back all free mappings; their pages.
+pub(crate) fn release_all() -> usize {
+    release(HEAP.lock(), usize::MAX).1
+}
+
 /// Gives back `count` pages of free mappings, oldest first and from the end; how many went. Fewer if there are
 /// fewer, and more if little of a mapping would be left.
 pub(super) fn release(mut heap: HeapGuard, count: usize) -> (HeapGuard, usize) {
