@@ -139,11 +139,14 @@ pub(crate) fn alloc_small(class: SizeClass, size: usize, caller: Caller) -> *mut
     profile::count(object, class, size, caller)
 }
 
-/// Allocates an object of whole pages; see [`large::alloc`]. One that the thread has kept is no slow call.
+/// Allocates an object of whole pages; see [`large::alloc`]. One that the thread has kept takes no memory, but
+/// is a slow call still: programs that have large objects only make no others, and the scavenger lives on them.
 pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
-    let object = match large::alloc_kept(size, align, zeroed) {
-        Some(kept) => kept.as_ptr(),
-        None => with_scavenger(|| large::alloc(size, align, zeroed)),
+    let object = if let Some(kept) = large::alloc_kept(size, align, zeroed) {
+        scavenge::after_alloc();
+        kept.as_ptr()
+    } else {
+        with_scavenger(|| large::alloc(size, align, zeroed))
     };
     profile::count(object, SizeClass::NONE, size, caller)
 }
