@@ -212,14 +212,17 @@ pub(crate) fn alloc_from_spans(class: SizeClass) -> *mut u8 {
     })
 }
 
-/// Allocates an object of whole pages; see [`large::alloc`]. One that the thread has kept is no slow call.
+/// Allocates an object of whole pages; see [`large::alloc`]. One that the thread has kept takes no memory, but
+/// is a slow call still: programs that have large objects only make no others, and the scavenger lives on them.
 pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
     if is_secure() {
         return secure::alloc(size, align, zeroed, caller);
     }
-    let object = match large::alloc_kept(size, align, zeroed) {
-        Some(kept) => kept.as_ptr(),
-        None => alloc_pages(size, align, zeroed),
+    let object = if let Some(kept) = large::alloc_kept(size, align, zeroed) {
+        scavenge::after_alloc();
+        kept.as_ptr()
+    } else {
+        alloc_pages(size, align, zeroed)
     };
     profile::count(object, SizeClass::NONE, size, caller)
 }

@@ -124,6 +124,10 @@ fn idle_threads_keep_little() {
                         .map(|number| Object::new(16 << (number % 11), 8, seed))
                         .collect();
                     drop(objects);
+                    let large: Vec<_> = (40..60)
+                        .map(|kib| Object::new(kib << 10, 8, seed))
+                        .collect();
+                    drop(large);
                     barrier.wait();
                     barrier.wait();
                     // It works as before.

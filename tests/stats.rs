@@ -320,6 +320,46 @@ fn live(stats: &Stats) -> [usize; 5] {
 }
 
 #[test]
+fn large_objects_add_up_while_threads_take_and_free_them() {
+    const THREADS: usize = 3;
+    alone(|| {
+        wait_for_the_harness();
+        let before = stats();
+        let stop = AtomicBool::new(false);
+        let started = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for seed in 0..THREADS as u64 {
+                let (stop, started) = (&stop, &started);
+                scope.spawn(move || {
+                    let mut numbers = Numbers(seed);
+                    let mut objects: [Option<Object>; 8] = [const { None }; 8];
+                    while !stop.load(Relaxed) {
+                        let place = numbers.below(objects.len());
+                        objects[place] = None;
+                        let size = (33 << 10) + numbers.below(400 << 10);
+                        objects[place] = Some(Object::new(size, 1, seed));
+                        started.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+            while started.load(Relaxed) < THREADS * 100 {
+                spin_loop();
+            }
+            for _ in 0..300 {
+                let stats = stats();
+                check_always(&stats);
+                assert!(stats.large_live_objects - before.large_live_objects <= THREADS * 8);
+            }
+            stop.store(true, Relaxed);
+        });
+        let end = stats();
+        check_quiet(&end);
+        assert_eq!(end.large_live_objects, before.large_live_objects);
+        assert_eq!(end.large_live_bytes, before.large_live_bytes);
+    });
+}
+
+#[test]
 fn what_is_live_is_what_was_allocated_and_not_freed_whoever_frees() {
     alone(|| {
         wait_for_the_harness();

@@ -160,3 +160,91 @@ impl MCache {
         self.large.pages.load(Relaxed) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::{Place, place_of};
+    use crate::large;
+    use std::vec::Vec;
+
+    /// A large object of this many pages.
+    fn span(pages: usize) -> &'static MSpan {
+        let object = large::alloc(pages * PAGE_BYTES, 8, false);
+        match place_of(object.addr()) {
+            Place::Live(span) => span,
+            _ => panic!("no object of {pages} pages"),
+        }
+    }
+
+    /// An mcache that no thread has, so that nobody else empties it.
+    fn mcache() -> &'static MCache {
+        // SAFETY: mcaches live for ever.
+        unsafe { MCache::new().unwrap().as_ref() }
+    }
+
+    #[test]
+    fn the_next_object_is_the_newest_of_the_fewest_pages_that_are_enough() {
+        let mcache = mcache();
+        let spans = [20, 24, 22, 22, 30].map(span);
+        // A run cache may have had longer ones.
+        let pages = spans.map(MSpan::pages);
+        for span in spans {
+            assert!(mcache.put_large(span) && span.is_free());
+        }
+        let wanted = 17;
+        let fits = |pages: &u32| (wanted..=wanted + wanted / 4).contains(pages);
+        let best = pages.iter().copied().filter(fits).min();
+        let newest = best.and_then(|best| pages.iter().rposition(|pages| *pages == best));
+        let taken = mcache.take_large(wanted);
+        assert_eq!(
+            taken.map(MSpan::base),
+            newest.map(|place| spans[place].base())
+        );
+        assert!(mcache.take_large(64).is_none(), "half as many are too few");
+        assert!(
+            mcache.take_large(10).is_none(),
+            "twice as many are too many"
+        );
+        if let Some(span) = taken {
+            assert!(mcache.put_large(span));
+        }
+        let sum: u32 = pages.iter().sum();
+        assert_eq!(mcache.large_pages(), sum as usize);
+        mcache.flush_large();
+        assert_eq!((mcache.large_pages(), mcache.budget_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_no_size_stays_for_ever() {
+        let mcache = mcache();
+        let old: Vec<_> = (0..4).map(|_| span(8)).collect();
+        assert!(old.iter().all(|span| mcache.put_large(span)));
+        for _ in 0..4 {
+            let spans: Vec<_> = (0..16).map(|_| span(30)).collect();
+            for span in spans {
+                assert!(mcache.put_large(span));
+                assert!(mcache.large_pages() <= PAGES_MAX as usize);
+            }
+        }
+        assert!(mcache.take_large(8).is_none());
+        mcache.flush_large();
+    }
+
+    #[test]
+    fn an_idle_cache_is_given_up() {
+        let mcache = mcache();
+        assert!(mcache.put_large(span(10)));
+        mcache.flush_large_if_idle();
+        assert!(mcache.large_pages() > 0, "used since the last look");
+        mcache.flush_large_if_idle();
+        assert_eq!(mcache.large_pages(), 0);
+    }
+
+    #[test]
+    fn an_object_gets_no_more_pages_than_there_are_lists() {
+        assert_eq!(pages_at_most(5), 6);
+        assert_eq!(pages_at_most(40), 50);
+        assert_eq!(pages_at_most(60), 64);
+    }
+}

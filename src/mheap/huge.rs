@@ -27,6 +27,8 @@ use crate::{backed, sys};
 const MAPPINGS_MAX: usize = 8;
 /// A mapping may be longer than what is asked for by one part of so many.
 const SLACK_DIVISOR: u32 = 4;
+/// A mapping that would have less is not worth its place.
+const LEAST_BYTES: usize = 4 << 20;
 
 /// Huge objects, for the heap. **Under the heap's lock.**
 pub(super) struct Huge {
@@ -171,6 +173,11 @@ pub(crate) fn begin_round() -> usize {
     core::mem::replace(&mut huge.least_pages, huge.free_pages)
 }
 
+/// Gives back all free mappings; their pages.
+pub(crate) fn release_all() -> usize {
+    release(HEAP.lock(), usize::MAX).1
+}
+
 /// Gives back `count` pages of free mappings, oldest first and from the end; how many went. Fewer if there are
 /// fewer, and more if little of a mapping would be left.
 pub(super) fn release(mut heap: HeapGuard, count: usize) -> (HeapGuard, usize) {
@@ -199,6 +206,3 @@ pub(super) fn release(mut heap: HeapGuard, count: usize) -> (HeapGuard, usize) {
     }
     (heap, released)
 }
-
-/// A mapping that would have less is not worth its place.
-const LEAST_BYTES: usize = 4 << 20;

@@ -34,8 +34,8 @@ pub(crate) const RUN_PAGES_MAX: usize = 64;
 const SLACK_DIVISOR: u32 = 4;
 /// Runs kept of one length.
 const RUNS_A_BIN: usize = 16;
-/// Pages kept in a shard: 2 MiB. A bound on memory: these pages are backed and can't coalesce.
-const CACHED_PAGES_MAX: u32 = 256;
+/// Pages kept in a shard: 1 MiB. A bound on memory: these pages are backed and can't coalesce.
+const CACHED_PAGES_MAX: u32 = 128;
 
 /// Runs of one length, most recent last.
 #[derive(Clone, Copy)]

@@ -87,7 +87,8 @@ pub(crate) fn before_alloc() {
 #[cold]
 #[inline(never)]
 pub(crate) fn finds_room() -> bool {
-    limit::finds_room()
+    // The system may have refused: free mappings have address space as well, which may be limited.
+    mheap::huge::release_all() > 0 || limit::finds_room()
 }
 
 /// After a slow call that allocated. The caller holds no lock, and none of its own state is in pieces.
