@@ -119,9 +119,12 @@ pub(super) unsafe fn clear(object: *mut u8, bytes: usize) {
     unsafe { object.write_bytes(0, bytes) };
 }
 
-/// Copies what an object has to a new one, both of which have that many bytes.
-pub(super) fn copy(from: *mut u8, to: *mut u8, bytes: usize) {
-    // SAFETY: two different objects of at least that many bytes, as the caller has looked up; the program
-    // gives up the first one, and does not know the second yet.
+/// Copies what an object has to a new one.
+///
+/// # Safety
+/// Two different objects of at least that many bytes: the program gives up the first one, and does not know the
+/// second yet.
+pub(super) unsafe fn copy(from: *mut u8, to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise.
     unsafe { ptr::copy_nonoverlapping(from, to, bytes) };
 }

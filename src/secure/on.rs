@@ -1,5 +1,7 @@
 //! What the rest of the allocator calls.
 
+#![allow(unsafe_code)]
+
 pub(crate) use super::guards::{
     bytes as guard_bytes, clear as clear_guard, pages as guard_pages, set as set_guard,
 };
@@ -196,7 +198,8 @@ pub(crate) fn realloc(
         alloc(new_size, align, false, caller)
     };
     if !new.is_null() {
-        bytes::copy(object, new, old_size.min(new_size));
+        // SAFETY: the first one was just found live with `old_size` bytes, and the second was allocated above.
+        unsafe { bytes::copy(object, new, old_size.min(new_size)) };
         free_in(span, object, told);
     }
     Some(new)
