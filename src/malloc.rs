@@ -54,7 +54,7 @@ pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
     let Some(class) = class_for_direct(size, align) else {
         return free_rest(object, size, align);
     };
-    if !runtime::magazines().get(class).push(object) {
+    if !runtime::magazines().push(class, object) {
         free_slow(class, object);
     }
 }
@@ -149,7 +149,7 @@ pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Calle
 #[inline(never)]
 fn free_rest(object: *mut u8, size: usize, align: usize) {
     let class = class_for_rest(size, align);
-    if runtime::magazines().get(class).push(object) {
+    if runtime::magazines().push(class, object) {
         return;
     }
     if class == SizeClass::NONE {

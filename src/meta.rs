@@ -21,6 +21,9 @@ use crate::{backed, sys};
 /// Bytes mapped at a time. Untouched pages cost no memory; a power of two and at least one page of
 /// any system.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Largest alignment of a record: a chunk has room for any record that is carved from it, wherever it
+/// begins.
+const ALIGN_MAX: usize = CHUNK_BYTES / 4;
 
 /// The part of the newest chunk that is still unused.
 struct Rest {
@@ -45,12 +48,18 @@ static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
 ///
 /// `None` if the system has no memory. Constant time but for the system call of a new chunk.
 pub(crate) fn alloc<T>() -> Option<NonNull<T>> {
-    const { assert!(align_of::<T>() <= 4096) };
+    alloc_at::<T, 1>()
+}
+
+/// [`alloc`], at a multiple of `ALIGN`, a power of two, as well.
+pub(crate) fn alloc_at<T, const ALIGN: usize>() -> Option<NonNull<T>> {
+    const { assert!(align_of::<T>() <= 4096 && ALIGN <= ALIGN_MAX) };
     let bytes = size_of::<T>();
     let memory = if bytes > CHUNK_BYTES / 4 {
+        const { assert!(ALIGN <= 4096 || size_of::<T>() <= CHUNK_BYTES / 4) };
         map(bytes)?
     } else {
-        carve(bytes, align_of::<T>())?
+        carve(bytes, align_of::<T>().max(ALIGN))?
     };
     BYTES.fetch_add(bytes, Relaxed);
     backed::add(bytes);

@@ -7,8 +7,8 @@
 //! fast paths test nothing else.
 //!
 //! * *pop*: `top = mag.top; object = *top;` if null, refill; `mag.top = top - 1`.
-//! * *push*: `top = mag.top;` if `*top` is the object, it is freed twice in a row; if `top` is the
-//!   limit, flush; `top[1] = object; mag.top = top + 1`.
+//! * *push*: `top = mag.top;` if `top` is the limit, flush; if the slot in which the object was left last
+//!   is at or below `top` and holds it, it is freed twice ([`filter`]); `top[1] = object; mag.top = top + 1`.
 //!
 //! A free goes to the magazine of the thread that frees, whoever allocated. Surplus travels in
 //! batches of half a magazine, the oldest first; that is the whole protocol for remote frees.
@@ -30,11 +30,13 @@
 pub(crate) mod budget;
 mod capacity;
 mod counting;
+mod filter;
 mod flush;
 mod list;
 mod magazine;
 mod refill;
 
+pub(crate) use filter::Face;
 pub(crate) use list::all;
 pub(crate) use magazine::{DETACHED, EMPTY, Magazines, is_rare};
 
@@ -55,6 +57,7 @@ use crate::sync::atomic::{
 };
 use crate::sys;
 use capacity::{Slow, SlowCalls};
+use filter::Filter;
 use magazine::{Magazine, Slot};
 
 /// Slow calls of a thread between two looks at a class: whether it has gone idle. So a round, from one
@@ -77,7 +80,10 @@ const SLOT_ZERO: [usize; MAGAZINES + 1] = {
     starts
 };
 
-/// One thread's cache. A record of about 40 KiB, of which a thread touches the parts of the classes
+/// What the address of an mcache is a multiple of, so that 16 bits of a slot's tell which one it is.
+const MCACHE_ALIGN: usize = 64 << 10;
+
+/// One thread's cache. A record of about 50 KiB, of which a thread touches the parts of the classes
 /// that it uses.
 #[repr(C, align(64))]
 pub(crate) struct MCache {
@@ -110,6 +116,8 @@ pub(crate) struct MCache {
     /// The current span of each span class.
     current: [PrivateSlots; CLASSES + 1],
     slots: [Slot; SLOT_ZERO[MAGAZINES]],
+    /// In which of them an object was left. Behind them, to be released with them.
+    filter: Filter,
     pub(crate) counters: Counters,
     /// Magazines that are always empty and full: the face of this mcache while calls are counted.
     counted: Magazines,
@@ -164,7 +172,7 @@ impl MCache {
 
     /// A fresh mcache. `None` if the system has no memory.
     pub(crate) fn new() -> Option<NonNull<Self>> {
-        let record = meta::alloc::<Self>()?;
+        let record = meta::alloc_at::<Self, MCACHE_ALIGN>()?;
         // SAFETY: the record is zeroed memory of the right size, and ours. Zero bytes are valid for
         // all fields but the magazines', which are written here.
         unsafe {
@@ -183,11 +191,11 @@ impl MCache {
     }
 
     /// What its thread has in its slot.
-    pub(crate) fn face(&self) -> &Magazines {
+    pub(crate) fn face(&self) -> Face {
         if calls::are_counted() {
-            &self.counted
+            Face::of_counted(self)
         } else {
-            &self.magazines
+            Face::of(self)
         }
     }
 
@@ -222,23 +230,22 @@ impl MCache {
     /// Takes an object of `class` back that was just popped, for one that came from elsewhere.
     #[cfg(feature = "profile")]
     pub(crate) fn exchange(&self, class: SizeClass, popped: *mut u8) {
-        if !self.magazines.get(class).push(popped) {
+        if !self.push(class, popped) {
             self.flush_to_spans(class, &[popped]);
             self.counters.flushed[class.index()].add(1);
         }
     }
 
-    /// Takes back an object of `class`, flushing its magazine if it is full. Aborts if the object is
-    /// the newest there already.
+    /// Takes back an object of `class`, flushing its magazine if it is full. Aborts if the object waits
+    /// there already.
     pub(crate) fn free(&self, class: SizeClass, object: *mut u8) {
-        let magazine = self.magazines.get(class);
-        if magazine.newest() == object {
+        if self.waits(class, object) {
             fatal(Crime::DoubleFree, object.addr());
         }
         if calls::are_counted() {
             self.count_freed(class);
         }
-        if magazine.push(object) {
+        if self.push(class, object) {
             return;
         }
         self.note_slow_call(class);
@@ -255,7 +262,7 @@ impl MCache {
             let left = self.capacity_of(class).min(capacity) / 2;
             self.flush_oldest(class, (capacity - left).max(1));
         }
-        magazine.push(object);
+        self.push(class, object);
     }
 
     /// Counts a slow call of `class`, and now and then looks at another class: one at a time, so that

@@ -32,7 +32,7 @@ use core::ptr::{self, NonNull};
 use spin::Once;
 
 use crate::base::size_class::SizeClass;
-use crate::mcache::{DETACHED, MCache, Magazines, budget};
+use crate::mcache::{DETACHED, Face, MCache, budget};
 use crate::shards::shard_count;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -85,10 +85,9 @@ static EXIT_HOOK: Once<Option<ExitHook>> = Once::new();
 
 /// This thread's mcache, of which the fast paths use the magazines; or a sentinel.
 #[inline(always)] // Part of the fast path.
-pub(crate) fn magazines() -> &'static Magazines {
-    // SAFETY: the slot holds the address of a static `Magazines` or of a face of an mcache; both live
-    // for ever.
-    unsafe { sys::thread_slot().cast().as_ref() }
+pub(crate) fn magazines() -> Face {
+    // SAFETY: the slot holds `EMPTY`, or what `Face::as_word` gave.
+    unsafe { Face::from_word(sys::thread_slot()) }
 }
 
 /// This thread's mcache; attaches the thread if it has none. `None` for a thread that was detached,
@@ -102,12 +101,12 @@ pub(crate) fn mcache() -> Option<Entered> {
                 let mcache = unsafe { mcache.as_ref() };
                 mcache.enter();
                 let entered = Entered(mcache);
-                if ptr::eq(self::magazines(), magazines) {
+                if self::magazines() == magazines {
                     return Some(entered);
                 }
                 // It was taken back just now.
             }
-            None if ptr::eq(magazines, &DETACHED) => return None,
+            None if magazines == Face::of_sentinel(&DETACHED) => return None,
             None if idle::has_again() => {}
             None => attach()?,
         }
@@ -157,7 +156,7 @@ fn attach() -> Option<()> {
     let own = unsafe { mcache.as_ref() };
     ATTACHED.fetch_add(1, Relaxed);
     // First the slot: what the system allocates from here on finds the thread attached.
-    sys::set_thread_slot(NonNull::from(own.face()).cast());
+    sys::set_thread_slot(own.face().as_word());
     config::init();
     let hook = EXIT_HOOK.call_once(|| {
         STARTED_NS.store(sys::now_ns(), Relaxed);
@@ -172,7 +171,7 @@ fn attach() -> Option<()> {
         return Some(());
     }
     // Nobody would empty it when the thread exits.
-    sys::set_thread_slot(NonNull::from(&DETACHED).cast());
+    sys::set_thread_slot(Face::of_sentinel(&DETACHED).as_word());
     ATTACHED.fetch_sub(1, Relaxed);
     empty_and_free(mcache);
     None
@@ -224,7 +223,7 @@ unsafe extern "C" fn detach(mcache: *mut c_void) {
     let Some(mcache) = NonNull::new(mcache.cast::<MCache>()) else {
         return;
     };
-    sys::set_thread_slot(NonNull::from(&DETACHED).cast());
+    sys::set_thread_slot(Face::of_sentinel(&DETACHED).as_word());
     let threads_left = ATTACHED.fetch_sub(1, Relaxed) - 1;
     scavenge::wake_if_last(threads_left);
     let mut free = REGISTRY.lock();
@@ -252,7 +251,7 @@ fn empty_and_free(mcache: NonNull<MCache>) {
 pub(crate) fn count_calls() {
     counters::calls::start();
     if let Some(mcache) = mcache() {
-        sys::set_thread_slot(NonNull::from(mcache.face()).cast());
+        sys::set_thread_slot(mcache.face().as_word());
     }
 }
 

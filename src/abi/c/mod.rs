@@ -220,7 +220,7 @@ unsafe extern "C-unwind" fn allocate_zeroed_rest_from(
 #[inline(always)] // The fast path of `free`.
 unsafe fn release(object: *mut c_void) {
     if let Some(class) = class_at(object.addr())
-        && runtime::magazines().get(class).push(object.cast())
+        && runtime::magazines().push(class, object.cast())
     {
         return;
     }
