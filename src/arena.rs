@@ -5,7 +5,8 @@
 //! of a *window* of 16 TiB of address space, in which all arenas lie; an arena's record has the span
 //! of each of its pages. So address to span is one load that depends on another, total over all
 //! addresses, and it never faults: neither touches the memory that the address points to. A page's
-//! entry has the span's class in its uppermost byte, so that C's `free` needs no look at the span.
+//! entry has the span's class in its uppermost byte and the page's number in the span in the next one, so
+//! that C's `free` sees without a look at the span whether an object can begin there.
 //!
 //! A huge object's mapping begins at a multiple of 64 MiB too; its entries of the table point to
 //! its span directly, tagged by [`HUGE_TAG`].
@@ -28,7 +29,7 @@ use core::ptr::{self, NonNull};
 
 use crate::base::PAGE_BYTES;
 #[cfg(feature = "preload")]
-use crate::base::size_class::SizeClass;
+use crate::base::size_class::{CLASSES, SizeClass};
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
 use crate::sync::atomic::{
@@ -57,6 +58,15 @@ const HUGE_TAG: usize = 1 << 63;
 /// Where the class of a span is in the entry of its pages. Linux gives programs no addresses of
 /// more than 47 bits (aarch64: 48) unless they ask for them.
 const CLASS_SHIFT: u32 = 56;
+/// Where the number of the page in its span is, of small objects' spans.
+const NUMBER_SHIFT: u32 = 48;
+/// What is neither in a page's entry: the address of the span.
+const SPAN_MASK: usize = (1 << NUMBER_SHIFT) - 1;
+
+/// [`Geometry::reciprocal`](crate::base::size_class::Geometry::reciprocal) of each class that a page's entry can
+/// have; zero for "none".
+#[cfg(feature = "preload")]
+static RECIPROCALS: [u32; CLASSES] = reciprocals();
 
 /// Bytes of a transparent huge page, on systems with pages of 4 KiB.
 pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -128,7 +138,7 @@ pub(crate) fn place_of(address: usize) -> Place {
         return Place::Foreign;
     };
     if let Some(arena) = untagged(found) {
-        let span = arena.entry(address).map_addr(|entry| entry << 8 >> 8);
+        let span = arena.entry(address).map_addr(|entry| entry & SPAN_MASK);
         // SAFETY: entries of pages point to span records, which live for ever.
         return match unsafe { span.as_ref() } {
             Some(span) => Place::Live(span),
@@ -146,17 +156,44 @@ pub(crate) fn place_of(address: usize) -> Place {
     }
 }
 
-/// The class of the small object at `address`, which may be anything. `None`, or the class "none",
-/// for whatever else is there: a large object, a tiny block, free pages, nothing of ours. The loads
-/// of [`place_of`].
+/// The class of the small object that begins at `address`, which may be anything. `None` for whatever
+/// else is there: the middle of an object, a large one, a tiny block, free pages, nothing of ours. (Behind the
+/// last slot of a span there may seem to be one.) The loads of [`place_of`], and one from a table.
 #[cfg(feature = "preload")]
 #[inline(always)] // Part of the fast path of C's `free`.
 pub(crate) fn class_at(address: usize) -> Option<SizeClass> {
     // Acquire as in `place_of`.
     let arena = untagged(entry_of(address)?.load(Acquire))?;
-    let class = (arena.entry(address).addr() >> CLASS_SHIFT) as u8;
-    // SAFETY: `set_span` put the index of a class there, or it is zero.
-    Some(unsafe { core::mem::transmute::<u8, SizeClass>(class) })
+    let entry = arena.entry(address).addr();
+    let class = (entry >> CLASS_SHIFT) as u8;
+    let page = (entry >> NUMBER_SHIFT) as u8;
+    let offset = u32::from(page) * PAGE_BYTES as u32 + (address % PAGE_BYTES) as u32;
+    // SAFETY: `set_span` put the index of a class there, not a tiny one, or it is zero.
+    let (reciprocal, class) = unsafe {
+        let class = core::mem::transmute::<u8, SizeClass>(class);
+        (*RECIPROCALS.get_unchecked(class.index()), class)
+    };
+    is_multiple(offset, reciprocal).then_some(class)
+}
+
+/// Whether an offset in a span is a multiple of its slots' bytes, of which this is the reciprocal
+/// (ceil(2^32 / bytes)): in the lower half of the product are `offset / bytes` times what the reciprocal was
+/// rounded up by, and the remainder times the reciprocal. False if that is zero.
+#[cfg(feature = "preload")]
+#[inline(always)] // As above.
+const fn is_multiple(offset: u32, reciprocal: u32) -> bool {
+    offset.wrapping_mul(reciprocal) < reciprocal
+}
+
+#[cfg(feature = "preload")]
+const fn reciprocals() -> [u32; CLASSES] {
+    let mut reciprocals = [0; CLASSES];
+    let mut class = 1;
+    while class < CLASSES {
+        reciprocals[class] = SizeClass::new(class).geometry().reciprocal;
+        class += 1;
+    }
+    reciprocals
 }
 
 /// The arena that an entry of the table points to, if it points to one.
@@ -265,14 +302,17 @@ impl Arena {
             let class = span.class();
             // C has no tiny objects: what it says about them is looked into.
             let class = if class.is_tiny() { 0 } else { class.index() };
-            ptr::from_ref(span)
-                .cast_mut()
-                .map_addr(|address| address | (class << CLASS_SHIFT))
+            let span = ptr::from_ref(span).cast_mut();
+            (
+                span.map_addr(|address| address | (class << CLASS_SHIFT)),
+                usize::from(class != 0) << NUMBER_SHIFT,
+            )
         };
-        let span = span.map_or(ptr::null_mut(), entry_of_span);
+        let (mut word, step) = span.map_or((ptr::null_mut(), 0), entry_of_span);
         for entry in &self.spans[first as usize..(first + count) as usize] {
             // Release pairs with the Acquire in `place_of`.
-            entry.store(span, Release);
+            entry.store(word, Release);
+            word = word.map_addr(|address| address + step);
         }
     }
 }
@@ -353,4 +393,30 @@ pub(crate) fn set_huge(base: usize, bytes: usize, span: Option<&'static MSpan>) 
         }
     }
     true
+}
+
+#[cfg(all(test, feature = "preload"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_is_a_multiple_exactly_if_the_product_says_so() {
+        for class in (1..CLASSES).map(SizeClass::new) {
+            let geometry = class.geometry();
+            for offset in 0..geometry.span_pages * PAGE_BYTES as u32 {
+                assert_eq!(
+                    is_multiple(offset, RECIPROCALS[class.index()]),
+                    offset % geometry.slot_bytes == 0,
+                    "{class:?}, {offset}"
+                );
+            }
+        }
+        assert!(!is_multiple(0, RECIPROCALS[0]));
+    }
+
+    #[test]
+    fn numbers_of_pages_fit_their_byte() {
+        let pages = |class: usize| SizeClass::new(class).geometry().span_pages;
+        assert!((1..CLASSES).all(|class| pages(class) <= 1 << (CLASS_SHIFT - NUMBER_SHIFT)));
+    }
 }

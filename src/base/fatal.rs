@@ -28,24 +28,36 @@ pub(crate) enum Crime {
 }
 
 impl Crime {
+    /// What follows the name of the operation.
     const fn sentence(self) -> &'static str {
         match self {
-            Self::DoubleFree => "double free of",
-            Self::ForeignPointer => "free of a pointer that is not from this heap:",
-            Self::FreeMemory => "free of memory that is free already:",
-            Self::InteriorPointer => "free of a pointer into the middle of an object:",
-            Self::WrongSize => "free with a wrong size or alignment:",
-            Self::WrongLayout => "free with a Layout of another size class:",
+            Self::DoubleFree => "of",
+            Self::ForeignPointer => "of a pointer that is not from this heap:",
+            Self::FreeMemory => "of memory that is free already:",
+            Self::InteriorPointer => "of a pointer into the middle of an object:",
+            Self::WrongSize => "with a wrong size or alignment:",
+            Self::WrongLayout => "with a Layout of another size class:",
         }
     }
 }
 
-/// Reports `crime` at `address` on standard error and aborts.
+/// Reports `crime` at `address` on standard error and aborts. It was committed by a free.
 #[cold]
 #[inline(never)]
 pub(crate) fn fatal(crime: Crime, address: usize) -> ! {
+    let operation = match crime {
+        Crime::DoubleFree => "double free",
+        _ => "free",
+    };
+    fatal_in(operation, crime, address)
+}
+
+/// [`fatal`] of another operation, as `realloc`.
+#[cold]
+#[inline(never)]
+pub(crate) fn fatal_in(operation: &str, crime: Crime, address: usize) -> ! {
     let mut line = Line::new();
-    let _ = writeln!(line, "{} {address:#x}", crime.sentence());
+    let _ = writeln!(line, "{operation} {} {address:#x}", crime.sentence());
     line.print();
     sys::abort()
 }

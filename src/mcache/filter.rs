@@ -91,6 +91,14 @@ impl Face {
         self.0.cast()
     }
 
+    /// Whether an object waits in the magazine of its class: it was freed by this thread a while ago.
+    #[cfg(feature = "preload")]
+    pub(crate) fn waits(self, class: SizeClass, object: *mut u8) -> bool {
+        // SAFETY: mcaches live for ever, and that of a thread's face is the thread's.
+        let mcache = self.mcache.get().map(|mcache| unsafe { mcache.as_ref() });
+        mcache.is_some_and(|mcache| mcache.waits(class, object))
+    }
+
     /// Leaves an object in the magazine of its class. False if the magazine is full, or the object seems to
     /// wait there already: one answer for both keeps the call that tells them apart off the fast path.
     #[inline(always)] // The fast path of a free.

@@ -312,6 +312,20 @@ impl MSpan {
         usize::from(self.home.get())
     }
 
+    /// Whether an object can begin at an address in the span: a slot, or the large object.
+    #[cfg(feature = "preload")]
+    pub(crate) fn can_begin_at(&self, address: *mut u8) -> bool {
+        let offset = address.addr().wrapping_sub(self.base().addr());
+        match self.class() {
+            SizeClass::NONE => offset == 0,
+            class => {
+                let slot_bytes = class.geometry().slot_bytes as usize;
+                let slots = class.geometry().slots as usize;
+                offset.is_multiple_of(slot_bytes) && offset / slot_bytes < slots
+            }
+        }
+    }
+
     /// Whether the object has a mapping of its own.
     pub(crate) fn is_huge(&self) -> bool {
         self.huge.get()

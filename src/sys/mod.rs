@@ -37,6 +37,10 @@ pub(crate) use slot::{SlotOfThread, set_thread_slot, thread_slot};
 mod file;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use file::*;
+#[cfg(all(target_os = "linux", not(loom), feature = "preload"))]
+mod mappings;
+#[cfg(all(target_os = "linux", not(loom), feature = "preload"))]
+pub(crate) use mappings::*;
 #[cfg(all(target_os = "linux", not(loom)))]
 mod signal;
 #[cfg(all(target_os = "linux", not(loom)))]

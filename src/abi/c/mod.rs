@@ -12,10 +12,11 @@
 //!   not a power of two is EINVAL. `memalign` rounds it up, as glibc does.
 //! * What `malloc_usable_size` says may be written. An object stays in its place when its size
 //!   changes within the upper half of that.
-//! * A pointer that is not from this heap is reported once and left alone (see [`foreign`]).
+//! * A pointer that is not from this heap is fatal where no allocator can have handed it out, else reported
+//!   once and left alone (see [`foreign`]).
 //!
 //! A pointer comes without its size, so its class is looked up: one load from the table of arenas,
-//! one that depends on it from the arena's. All else is as for `GlobalAlloc`, and both may be used
+//! one that depends on it from the arena's. That tells whether an object can begin there as well. All else is as for `GlobalAlloc`, and both may be used
 //! in one program.
 //!
 //! Nothing unwinds out of these functions (but C++'s `new`), and yet they are `extern "C-unwind"`: the
@@ -40,7 +41,7 @@ use core::ffi::c_void;
 use core::ptr;
 
 use crate::arena::{Place, class_at, place_of};
-use crate::base::fatal::{Crime, fatal};
+use crate::base::fatal::{Crime, fatal_in};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct};
 use crate::mcache::is_rare;
 use crate::mspan::MSpan;
@@ -236,22 +237,32 @@ fn release_slow(object: *mut u8) {
     if record::is_on() {
         record::note(Kind::Free, object.cast(), 0, 1);
     }
-    match live_span(object) {
+    match live_span("free", object) {
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
         Some(span) => malloc::free_slow(span.class(), object),
         None => foreign::report("free", object.addr()),
     }
 }
 
-/// The span that an object lies in; `None` if it is not from this heap. Aborts on free memory, and on
-/// a tiny object of `GlobalAlloc`, which C has no business with.
-fn live_span(object: *mut u8) -> Option<&'static MSpan> {
-    match place_of(object.addr()) {
-        Place::Live(span) if span.class().is_tiny() => fatal(Crime::WrongLayout, object.addr()),
-        Place::Live(span) if span.is_free() => fatal(Crime::FreeMemory, object.addr()),
-        Place::Live(span) => Some(span),
-        Place::Free => fatal(Crime::FreeMemory, object.addr()),
-        Place::Foreign => None,
+/// The span that an object lies in, which begins there; `None` if it is not from this heap. Aborts on the
+/// middle of an object, on free memory, and on a tiny object of `GlobalAlloc`, which C has no business with.
+fn live_span(function: &str, object: *mut u8) -> Option<&'static MSpan> {
+    let crime = match place_of(object.addr()) {
+        Place::Live(span) if span.class().is_tiny() => Crime::WrongLayout,
+        Place::Live(span) if span.is_free() => Crime::FreeMemory,
+        Place::Live(span) if !span.can_begin_at(object) => Crime::InteriorPointer,
+        Place::Live(span) => return Some(span),
+        Place::Free => Crime::FreeMemory,
+        Place::Foreign => return None,
+    };
+    fatal_in(function, crime, object.addr())
+}
+
+/// Aborts on an object of a class that waits to be handed out again, as far as this thread knows.
+#[inline]
+fn check_in_use(function: &str, class: SizeClass, object: *mut u8) {
+    if runtime::magazines().waits(class, object) {
+        fatal_in(function, Crime::FreeMemory, object.addr());
     }
 }
 
@@ -292,7 +303,8 @@ unsafe fn reallocate_recorded(object: *mut c_void, size: usize) -> *mut c_void {
 #[inline]
 unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void {
     match class_at(object.addr()) {
-        Some(class) if class != SizeClass::NONE && size != 0 => {
+        Some(class) if size != 0 => {
+            check_in_use("realloc", class, object.cast());
             let usable = class.object_bytes();
             if size <= usable && size >= (usable / 2).saturating_sub(ALIGN / 2) {
                 return object;
@@ -326,7 +338,7 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
         unsafe { release(object) };
         return ptr::null_mut();
     }
-    let Some(span) = live_span(object.cast()) else {
+    let Some(span) = live_span("realloc", object.cast()) else {
         foreign::report("realloc", object.addr());
         return out_of_memory();
     };
@@ -413,17 +425,24 @@ unsafe fn move_to(
 
 /// Bytes of an object that may be used; zero for null and for what is not from this heap.
 fn usable_size(object: *mut c_void) -> usize {
-    match class_at(object.addr()) {
-        Some(class) if class != SizeClass::NONE => class.object_bytes(),
-        _ if object.is_null() => 0,
-        _ => {
-            let Some(span) = live_span(object.cast()) else {
-                foreign::report("malloc_usable_size", object.addr());
-                return 0;
-            };
-            span.bytes()
-        }
+    if object.is_null() {
+        return 0;
     }
+    const FUNCTION: &str = "malloc_usable_size";
+    usable_size_at(FUNCTION, object).unwrap_or_else(|| {
+        foreign::report(FUNCTION, object.addr());
+        0
+    })
+}
+
+/// Bytes of an object that may be used; `None` for null and for what is not from this heap. Aborts on what is
+/// no object.
+fn usable_size_at(function: &str, object: *mut c_void) -> Option<usize> {
+    if let Some(class) = class_at(object.addr()) {
+        check_in_use(function, class, object.cast());
+        return Some(class.object_bytes());
+    }
+    live_span(function, object.cast()).map(MSpan::bytes)
 }
 
 /// Bytes that an object of `size` bytes at `align` could use; zero if there can be none.
