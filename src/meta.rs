@@ -5,8 +5,8 @@
 //! own kind, so a record's address is a record of that kind for ever. A stale pointer to one
 //! therefore never faults.
 //!
-//! Records and objects never share a page, so no overflow of an object reaches a record without
-//! crossing unmapped space.
+//! Records and objects never share a page, and on both sides of each mapping is a page of the system without
+//! access: no overflow of an object, nor of anything else, reaches a record.
 
 #![allow(unsafe_code)]
 
@@ -76,11 +76,21 @@ pub(crate) fn mapped_bytes() -> usize {
     MAPPED_BYTES.load(Relaxed)
 }
 
+/// Maps memory for records, between two guard pages.
 fn map(bytes: usize) -> Option<NonNull<u8>> {
-    let mapping = sys::map(bytes)?;
-    MAPPED_BYTES.fetch_add(bytes, Relaxed);
-    sys::name_mapping(mapping, bytes, c"spanmalloc: records");
-    Some(mapping)
+    let guard = sys::page_bytes();
+    let bytes = bytes.next_multiple_of(guard);
+    let mapping = sys::map(guard + bytes + guard)?;
+    MAPPED_BYTES.fetch_add(guard + bytes + guard, Relaxed);
+    // SAFETY: the first, inner and last part of the mapping made above, which nobody else knows. Where the
+    // system has no mapping left, there is no guard, and the page is unused.
+    unsafe {
+        let records = mapping.add(guard);
+        sys::protect(mapping, guard);
+        sys::protect(records.add(bytes), guard);
+        sys::name_mapping(records, bytes, c"spanmalloc: records");
+        Some(records)
+    }
 }
 
 fn carve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
@@ -137,4 +147,22 @@ pub(crate) fn lock_for_fork() {
 pub(crate) unsafe fn unlock_after_fork() {
     // SAFETY: the caller's contract.
     unsafe { RECORDS.unlock_after_fork() };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_lie_between_pages_without_access() {
+        for bytes in [CHUNK_BYTES, 100_000] {
+            let Some(records) = map(bytes) else {
+                panic!("no memory");
+            };
+            let first = records.addr().get();
+            let limit = first + bytes.next_multiple_of(sys::page_bytes());
+            assert!(sys::is_readable(first) && sys::is_readable(limit - 8));
+            assert!(!sys::is_readable(first - 8) && !sys::is_readable(limit));
+        }
+    }
 }

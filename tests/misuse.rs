@@ -415,3 +415,22 @@ fn free_of_a_huge_object_as_a_small_one_is_seen_by_trim() {
         trim();
     });
 }
+
+#[test]
+fn a_write_behind_a_huge_object_faults() {
+    let crime = || {
+        let object = alloc(100 << 20);
+        // SAFETY: inside the object.
+        unsafe { object.add((100 << 20) - 1).write_volatile(1) };
+        println!("inside");
+        // SAFETY: none, it is the crime.
+        unsafe { object.add(100 << 20).write_volatile(1) };
+        panic!("the write succeeded");
+    };
+    if is_alone() {
+        return crime();
+    }
+    let output = run_alone(&crime);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("inside"));
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+}

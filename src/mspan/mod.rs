@@ -67,6 +67,8 @@ impl Set {
 const FREE: u8 = 1;
 /// The heap profile has a sample here.
 const SAMPLED: u8 = 2;
+/// Behind the mapping of the huge object is a guard page of its own.
+const GUARDED: u8 = 4;
 
 /// Live objects of each 16-byte block of a span of tiny blocks: one bit a byte, set where a live
 /// object starts.
@@ -89,7 +91,7 @@ pub(crate) struct MSpan {
     home: Cell<u8>,
     /// Whether the object has a mapping of its own. **Fixed after init.**
     huge: Cell<bool>,
-    /// [`FREE`] and [`SAMPLED`]. **Atomic**: of a large object, written by who owns the pages, and read by a
+    /// [`FREE`], [`SAMPLED`] and [`GUARDED`]. **Atomic**: of a large object, written by who owns the pages, and read by a
     /// caller's crime; else under the home lock.
     flags: AtomicU8,
     /// **Under the home lock.**
@@ -357,6 +359,16 @@ impl MSpan {
     /// else knows the span.
     pub(crate) fn set_sampled(&self, sampled: bool) {
         self.set_flag(SAMPLED, sampled);
+    }
+
+    /// Whether a guard page follows the huge object, and belongs to it. Its owner asks.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.flags.load(Relaxed) & GUARDED != 0
+    }
+
+    /// Says whether [`Self::is_guarded`]. The owner of the huge object calls.
+    pub(crate) fn set_guarded(&self, guarded: bool) {
+        self.set_flag(GUARDED, guarded);
     }
 
     /// A load and a store: one writer at a time.

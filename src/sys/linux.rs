@@ -129,6 +129,17 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, bytes: usize) -> bool {
     }
 }
 
+/// Takes the access to a committed range away, until it is committed again. False if the system can't.
+///
+/// # Safety
+/// * The range is whole system pages of mappings made by this floor, and its owner calls.
+/// * Nothing refers to it.
+pub(crate) unsafe fn protect(start: NonNull<u8>, bytes: usize) -> bool {
+    let _errno = KeepErrno::new();
+    // SAFETY: the caller owns the range, and nobody uses it.
+    unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_NONE) == 0 }
+}
+
 /// Maps `bytes` of zeroed memory, ready for use: for the allocator's own records.
 pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
     mmap(
