@@ -417,6 +417,41 @@ fn free_of_a_huge_object_as_a_small_one_is_seen_by_trim() {
 }
 
 #[test]
+fn free_of_a_static_as_a_small_object_is_seen_at_exit() {
+    dies(FOREIGN, || {
+        tell(NOT_OURS.as_ptr());
+        free(NOT_OURS.as_ptr().cast_mut(), 64);
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn free_into_the_middle_of_a_small_object_is_seen_at_exit() {
+    dies(INTERIOR, || {
+        let inside = alloc(48).wrapping_add(16);
+        tell(inside);
+        free(inside, 48);
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn double_free_by_two_threads_is_seen_at_exit() {
+    dies(DOUBLE_FREE, || {
+        let (twice, _alive) = (alloc(48), alloc(48));
+        tell(twice);
+        let address = twice.expose_provenance();
+        let other = thread::spawn(move || {
+            alloc(48); // Its magazine is in use.
+            free(ptr::with_exposed_provenance_mut(address), 48)
+        });
+        other.join().unwrap();
+        free(twice, 48);
+        std::process::exit(0);
+    });
+}
+
+#[test]
 fn a_write_behind_a_huge_object_faults() {
     let crime = || {
         let object = alloc(100 << 20);

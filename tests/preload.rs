@@ -369,6 +369,13 @@ fn what_is_no_object_ends_the_process_whatever_function_gets_it() {
 }
 
 #[test]
+fn object_freed_twice_by_two_threads_ends_the_process_at_its_exit() {
+    let program = Workshop::new().program("misuse.c");
+    let run = program.on(Heap::Ours).args(&["twice-by-threads"]).run();
+    died(&run, &["double free of"]);
+}
+
+#[test]
 fn sized_free_of_a_quarter_of_the_size_ends_the_process() {
     let program = Workshop::new().program("misuse.c");
     for size in ["160", "4000", "40000"] {

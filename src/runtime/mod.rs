@@ -163,7 +163,10 @@ fn attach() -> Option<()> {
         // The preloaded library does it in its constructor: this may be a call of the C library that
         // holds the lock of its list of handlers.
         #[cfg(not(feature = "preload"))]
-        at_fork();
+        {
+            at_fork();
+            at_exit();
+        }
         ExitHook::new(detach)
     });
     if hook.is_some_and(|hook| hook.set(mcache.cast())) {
@@ -180,6 +183,29 @@ fn attach() -> Option<()> {
 /// Has the handlers called around each `fork`.
 pub(crate) fn at_fork() {
     sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/// Has what waits in caches looked at when the process ends by `exit`.
+pub(crate) fn at_exit() {
+    sys::at_exit(free_at_exit);
+}
+
+/// Time in which each lock has to come free at the end: 0.1 s.
+const LOCKS_AT_EXIT_NS: u64 = 100_000_000;
+
+/// The end of the process: what was freed and still waits in this thread's mcache, in those that no thread
+/// has, or in a depot, goes to its spans, whose bits tell what was freed wrongly.
+extern "C" fn free_at_exit() {
+    if !is_whole(sys::now_ns() + LOCKS_AT_EXIT_NS) {
+        return; // In a signal handler, in the middle of a call.
+    }
+    if idle::own().is_some()
+        && let Some(mcache) = mcache()
+    {
+        mcache.flush_all();
+    }
+    empty_free_mcaches();
+    mcentral::drain_depots();
 }
 
 impl FreeMCaches {

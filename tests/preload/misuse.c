@@ -67,6 +67,12 @@ static void *give_of_stack(void *function) {
     return NULL;
 }
 
+static void *free_among_others(void *object) {
+    free(opaque(malloc(24)));
+    free(object);
+    return NULL;
+}
+
 int main(int argc, char **argv) {
     const char *crime = argc > 1 ? argv[1] : "";
     if (strcmp(crime, "foreign") == 0) {
@@ -109,6 +115,14 @@ int main(int argc, char **argv) {
         }
         free(twice);
         return 3;
+    } else if (strcmp(crime, "twice-by-threads") == 0) {
+        void *object = tell(malloc(24));
+        void *alive = opaque(malloc(24));
+        pthread_t thread;
+        start(&thread, free_among_others, object);
+        pthread_join(thread, NULL);
+        free(opaque(object));
+        return alive == NULL;
     } else if (strcmp(crime, "wrong-class") == 0) {
         size_t size = (size_t)atol(argv[2]);
         void (*sdallocx)(void *, size_t, int) =
