@@ -298,7 +298,7 @@ fn bad_value_in_the_environment_is_told_once() {
 #[test]
 fn object_freed_twice_ends_the_process() {
     let program = Workshop::new().program("misuse.c");
-    for size in ["1", "16", "24", "1000", "32768"] {
+    for size in ["0", "1", "16", "24", "1000", "32768"] {
         let run = program.on(Heap::Ours).args(&["twice", size]).run();
         died(&run, &["double free of"]);
     }
@@ -306,6 +306,13 @@ fn object_freed_twice_ends_the_process() {
         let run = program.on(Heap::Ours).args(&["twice", size]).run();
         died(&run, &["double free of", "free already"]);
     }
+}
+
+#[test]
+fn objects_of_no_bytes_are_apart_and_fault() {
+    let run = Workshop::new().program("zero.c").on(Heap::Ours).run();
+    run.passed();
+    assert_eq!(run.stderr, "");
 }
 
 #[test]
@@ -355,7 +362,7 @@ fn what_is_no_object_ends_the_process_whatever_function_gets_it() {
         died(&run, &["not from this heap"]);
     }
     for function in ["realloc", "malloc_usable_size"] {
-        for size in ["24", "1000", "32768"] {
+        for size in ["0", "24", "1000", "32768"] {
             let run = program
                 .on(Heap::Ours)
                 .args(&["give", function, "freed", size])

@@ -69,6 +69,12 @@ const FREE: u8 = 1;
 const SAMPLED: u8 = 2;
 /// Behind the mapping of the huge object is a guard page of its own.
 const GUARDED: u8 = 4;
+/// The objects in it have no bytes.
+#[cfg(feature = "preload")]
+const ZERO: u8 = 8;
+/// Distance of objects of no bytes, and their alignment.
+#[cfg(feature = "preload")]
+pub(crate) const ZERO_SLOT_BYTES: usize = 16;
 
 /// Live objects of each 16-byte block of a span of tiny blocks: one bit a byte, set where a live
 /// object starts.
@@ -133,6 +139,12 @@ impl Shared {
             Some(owner) => unsafe { (&(*owner.as_ptr()).words)[word].load(Relaxed) },
             None => 0,
         }
+    }
+
+    /// Whether a slot is free in this half.
+    #[cfg(feature = "preload")]
+    pub(crate) fn is_free(&self, slot: usize) -> bool {
+        self.words[slot / 64 % WORDS] & (1 << (slot % 64)) != 0
     }
 
     /// Marks `count` slots from `slot` on, all in one word, as free; `count`. If one of them is free
@@ -319,6 +331,9 @@ impl MSpan {
     pub(crate) fn can_begin_at(&self, address: *mut u8) -> bool {
         let offset = address.addr().wrapping_sub(self.base().addr());
         match self.class() {
+            SizeClass::NONE if self.is_zero() => {
+                offset.is_multiple_of(ZERO_SLOT_BYTES) && offset / ZERO_SLOT_BYTES < SLOTS_MAX
+            }
             SizeClass::NONE => offset == 0,
             class => {
                 let slot_bytes = class.geometry().slot_bytes as usize;
@@ -359,6 +374,18 @@ impl MSpan {
     /// else knows the span.
     pub(crate) fn set_sampled(&self, sampled: bool) {
         self.set_flag(SAMPLED, sampled);
+    }
+
+    /// Whether the objects in it have no bytes.
+    #[cfg(feature = "preload")]
+    pub(crate) fn is_zero(&self) -> bool {
+        self.flags.load(Relaxed) & ZERO != 0
+    }
+
+    /// Says that the objects in it have no bytes. Before anyone else knows the span.
+    #[cfg(feature = "preload")]
+    pub(crate) fn set_zero(&self) {
+        self.set_flag(ZERO, true);
     }
 
     /// Whether a guard page follows the huge object, and belongs to it. Its owner asks.

@@ -343,6 +343,8 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
 /// middle of a call of the allocator. All locks have to come free until that time, of a thread's clock.
 pub(crate) fn is_whole(deadline_ns: u64) -> bool {
     let is_busy = idle::own().is_some_and(MCache::is_busy_now);
+    #[cfg(feature = "preload")]
+    let is_busy = is_busy || !crate::zero::locks_come_free(deadline_ns);
     !is_busy
         && REGISTRY.comes_free(deadline_ns)
         && mcentral::locks_come_free(deadline_ns)
@@ -366,6 +368,8 @@ unsafe extern "C" fn before_fork() {
 fn lock_floors() {
     REGISTRY.lock_for_fork();
     mcentral::lock_for_fork();
+    #[cfg(feature = "preload")]
+    crate::zero::lock_for_fork();
     mheap::spans::lock_for_fork();
     mheap::run_cache::lock_for_fork();
     mheap::lock_for_fork();
@@ -385,6 +389,8 @@ unsafe fn unlock_floors() {
         mheap::unlock_after_fork();
         mheap::run_cache::unlock_after_fork();
         mheap::spans::unlock_after_fork();
+        #[cfg(feature = "preload")]
+        crate::zero::unlock_after_fork();
         mcentral::unlock_after_fork();
         REGISTRY.unlock_after_fork();
     }

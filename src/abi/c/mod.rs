@@ -6,7 +6,8 @@
 //!
 //! * Objects are aligned to 16 bytes whatever their size, so the classes of 8 and 24 bytes and the
 //!   tiny ones are not used here.
-//! * `malloc(0)` is an object of its own. `realloc(p, 0)` frees `p` and returns null, as in glibc.
+//! * `malloc(0)` is an object of its own, and any access to it faults ([`zero`]); beyond an alignment of 16 it is
+//!   like one of a byte. `realloc(p, 0)` frees `p` and returns null, as in glibc.
 //! * A size above `PTRDIFF_MAX`, or a product that overflows, is ENOMEM.
 //! * `aligned_alloc` does not ask the size to be a multiple of the alignment; an alignment that is
 //!   not a power of two is EINVAL. `memalign` rounds it up, as glibc does.
@@ -47,7 +48,7 @@ use crate::mcache::is_rare;
 use crate::mspan::MSpan;
 use crate::record::{self, raw::Kind};
 use crate::sys::caller::{Caller, entry};
-use crate::{large, malloc, runtime, sys};
+use crate::{large, malloc, runtime, sys, zero};
 
 /// The alignment of every object, `alignof(max_align_t)` of the platforms.
 const ALIGN: usize = 16;
@@ -137,7 +138,12 @@ fn allocate_from(size: usize, align: usize, caller: Caller) -> *mut c_void {
     if size > SIZE_MAX - (align - 1) {
         return out_of_memory();
     }
-    allocated(malloc::alloc_from(size, align, caller), size, align)
+    let object = if size == 0 && align <= ALIGN {
+        zero::alloc()
+    } else {
+        malloc::alloc_from(size, align, caller)
+    };
+    allocated(object, size, align)
 }
 
 /// The end of an allocation of the slow kind: null is no memory, and calls that are recorded take no other way.
@@ -203,7 +209,10 @@ unsafe extern "C-unwind" fn allocate_zeroed_rest_from(
             if is_recorded {
                 record::note(Kind::Begin, ptr::null_mut(), 0, ALIGN);
             }
-            let object = or_out_of_memory(malloc::alloc_zeroed_from(bytes, ALIGN, caller));
+            let object = or_out_of_memory(match bytes {
+                0 => zero::alloc(),
+                _ => malloc::alloc_zeroed_from(bytes, ALIGN, caller),
+            });
             if is_recorded {
                 record::note(Kind::EndZeroed, object, bytes, ALIGN);
             }
@@ -238,6 +247,7 @@ fn release_slow(object: *mut u8) {
         record::note(Kind::Free, object.cast(), 0, 1);
     }
     match live_span("free", object) {
+        Some(span) if span.is_zero() => zero::free(span, object),
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
         Some(span) => malloc::free_slow(span.class(), object),
         None => foreign::report("free", object.addr()),
@@ -251,6 +261,12 @@ fn live_span(function: &str, object: *mut u8) -> Option<&'static MSpan> {
         Place::Live(span) if span.class().is_tiny() => Crime::WrongLayout,
         Place::Live(span) if span.is_free() => Crime::FreeMemory,
         Place::Live(span) if !span.can_begin_at(object) => Crime::InteriorPointer,
+        // A free says more of it, and looks by itself.
+        Place::Live(span)
+            if span.is_zero() && function != "free" && zero::is_free(span, object) =>
+        {
+            Crime::FreeMemory
+        }
         Place::Live(span) => return Some(span),
         Place::Free => Crime::FreeMemory,
         Place::Foreign => return None,
@@ -345,8 +361,8 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
     if size > SIZE_MAX - ALIGN {
         return out_of_memory();
     }
-    let usable = span.bytes();
-    if class_for(size, ALIGN) != SizeClass::NONE {
+    let usable = usable_of(span);
+    if span.is_zero() || class_for(size, ALIGN) != SizeClass::NONE {
         // SAFETY: the caller's contract.
         return unsafe { move_to_new_for(object, usable, size, caller) };
     }
@@ -442,12 +458,17 @@ fn usable_size_at(function: &str, object: *mut c_void) -> Option<usize> {
         check_in_use(function, class, object.cast());
         return Some(class.object_bytes());
     }
-    live_span(function, object.cast()).map(MSpan::bytes)
+    live_span(function, object.cast()).map(usable_of)
 }
 
-/// Bytes that an object of `size` bytes at `align` could use; zero if there can be none.
+/// Bytes of an object without a class that may be used.
+fn usable_of(span: &MSpan) -> usize {
+    if span.is_zero() { 0 } else { span.bytes() }
+}
+
+/// Bytes that an object of `size` bytes at `align` could use; zero also if there can be none.
 fn usable_size_for(size: usize, align: usize) -> usize {
-    if size > SIZE_MAX - (align - 1) {
+    if size > SIZE_MAX - (align - 1) || (size == 0 && align <= ALIGN) {
         return 0;
     }
     match class_for(size, align) {
