@@ -16,6 +16,9 @@
 //! one after another, upwards, so that the order of their numbers is that of their addresses unless
 //! something else is in the way.
 //!
+//! The last pages of an arena are its *guard*, which is never committed: what overflows there faults. A page before
+//! it is reserved as well, if it is free.
+//!
 //! Invariants:
 //!
 //! 1. An entry of the table, once set to an arena, never changes; arenas are never unmapped.
@@ -50,6 +53,10 @@ const WINDOW_BELOW: usize = WINDOW_ARENAS / 4;
 const FIRST_ARENA_BELOW: usize = 256 << 30;
 /// Places tried, one arena's size apart, before the kernel chooses.
 const PLACES_TRIED: usize = 32;
+/// Pages of the guard at the end of an arena: 64 KiB, the largest page of any system.
+const GUARD_PAGES: u32 = (64 << 10) / PAGE_BYTES as u32;
+/// Most pages that a run in an arena can have.
+pub(crate) const RUN_PAGES_MAX: usize = (ARENA_PAGES - GUARD_PAGES) as usize;
 /// Smallest arena made when address space is short: 1 MiB.
 const MIN_BYTES: usize = 1 << 20;
 /// Tag of a table entry that points to the span of a huge object: the sign, so that one comparison
@@ -92,7 +99,8 @@ pub(crate) struct Arena {
     base: NonNull<u8>,
     /// Number of the arena in order of creation. **Fixed after init.**
     pub(crate) id: u32,
-    /// Pages reserved; fewer than [`ARENA_PAGES`] if address space was short. **Fixed after init.**
+    /// Pages reserved, but for the guard; fewer than [`RUN_PAGES_MAX`] if address space was short. **Fixed after
+    /// init.**
     pub(crate) limit_pages: u32,
     /// Blocks of [`HUGE_PAGE_BYTES`] for which the kernel was asked for a huge page, one bit each. **Any
     /// thread; atomic**, a note of the last advice.
@@ -229,13 +237,14 @@ fn set_window(address: usize) {
 
 impl Arena {
     /// Reserves address space for an arena and makes its record: 64 MiB, or less if the address
-    /// space is limited, but at least `pages_min` pages. None of it is committed.
+    /// space is limited, but at least `pages_min` pages and the guard. None of it is committed.
     pub(crate) fn reserve(id: u32, pages_min: u32) -> Option<&'static Self> {
         let mut bytes = ARENA_BYTES;
+        let bytes_min = (pages_min + GUARD_PAGES) as usize * PAGE_BYTES;
         let base = loop {
             match reserve_aligned(bytes) {
                 Some(base) => break base,
-                None if bytes / 2 >= MIN_BYTES.max(pages_min as usize * PAGE_BYTES) => bytes /= 2,
+                None if bytes / 2 >= MIN_BYTES.max(bytes_min) => bytes /= 2,
                 None => return None,
             }
         };
@@ -255,8 +264,14 @@ impl Arena {
             let arena = record.as_ptr();
             (&raw mut (*arena).base).write(base);
             (&raw mut (*arena).id).write(id);
-            (&raw mut (*arena).limit_pages).write((bytes / PAGE_BYTES) as u32);
+            (&raw mut (*arena).limit_pages).write((bytes / PAGE_BYTES) as u32 - GUARD_PAGES);
         }
+        // Nothing is lost if something is there, as the guard of the arena before this one.
+        let _ = sys::reserve_at(
+            base.addr().get() - sys::page_bytes(),
+            sys::page_bytes(),
+            false,
+        );
         // Release pairs with the Acquire in `place_of`.
         entry.store(record.as_ptr(), Release);
         // SAFETY: filled, and lives for ever.
@@ -395,10 +410,28 @@ pub(crate) fn set_huge(base: usize, bytes: usize, span: Option<&'static MSpan>) 
     true
 }
 
-#[cfg(all(test, feature = "preload"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn an_arena_ends_at_a_guard_and_has_a_page_before_it() {
+        let object = crate::malloc::alloc(100_000, 8);
+        let place = Arena::containing(object).map(|(arena, _)| arena);
+        assert!(place.is_some_and(|arena| {
+            let start = arena.page_start(0).addr().get();
+            let end = arena.page_start(arena.limit_pages).addr().get();
+            // The guard is inside the reservation, so that nobody else can map anything there.
+            sys::reserve_at(end, sys::page_bytes(), false).is_none()
+                && !sys::is_readable(end)
+                && sys::is_readable(start)
+                && !sys::is_readable(start - 8)
+        }));
+        // SAFETY: allocated above with that size.
+        unsafe { crate::malloc::free(object, 100_000, 8) };
+    }
+
+    #[cfg(feature = "preload")]
     #[test]
     fn an_offset_is_a_multiple_exactly_if_the_product_says_so() {
         for class in (1..CLASSES).map(SizeClass::new) {
@@ -414,6 +447,7 @@ mod tests {
         assert!(!is_multiple(0, RECIPROCALS[0]));
     }
 
+    #[cfg(feature = "preload")]
     #[test]
     fn numbers_of_pages_fit_their_byte() {
         let pages = |class: usize| SizeClass::new(class).geometry().span_pages;

@@ -17,7 +17,7 @@
 
 use core::ptr::{self, NonNull};
 
-use crate::arena::{self, ARENA_BYTES, Place, place_of};
+use crate::arena::{self, ARENA_BYTES, Place, RUN_PAGES_MAX, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::base::{PAGE_BYTES, pages_for};
@@ -26,7 +26,6 @@ use crate::counters::{Pages, calls};
 use crate::mheap::run_cache::{self, FreeRun};
 use crate::mheap::{self, Room, Run, spans};
 use crate::mspan::MSpan;
-use crate::pages::ARENA_PAGES;
 use crate::{backed, profile, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
@@ -49,9 +48,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 fn fits_arena(size: usize, align: usize) -> bool {
     let pages = pages_for(size.max(1));
     let align_pages = align.div_ceil(PAGE_BYTES);
-    pages < ARENA_PAGES as usize
-        && align_pages < ARENA_PAGES as usize
-        && pages + align_pages <= ARENA_PAGES as usize
+    pages < RUN_PAGES_MAX && align_pages < RUN_PAGES_MAX && pages + align_pages <= RUN_PAGES_MAX
 }
 
 fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
@@ -253,7 +250,7 @@ fn resize_in_place(object: *mut u8, size: usize) -> bool {
             });
             true
         }
-        _ if new < ARENA_PAGES as usize => {
+        _ if new < RUN_PAGES_MAX => {
             let extra = new as u32 - old;
             if !mheap::extend_run(&run, extra) {
                 return false;

@@ -145,7 +145,8 @@ pub struct Stats {
     /// Bytes of memory that the allocator has from the system, as the memory limit counts them: spans less
     /// what went back of their free slots, free pages that are backed, huge objects, records.
     pub backed_bytes: usize,
-    /// Bytes of address space that the allocator has from the system.
+    /// Bytes of address space that the allocator has from the system, but for the guard pages of arenas and huge
+    /// objects.
     pub mapped_bytes: usize,
     /// Bytes of the allocator's own records.
     pub record_bytes: usize,
