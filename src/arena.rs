@@ -16,8 +16,8 @@
 //! one after another, upwards, so that the order of their numbers is that of their addresses unless
 //! something else is in the way.
 //!
-//! The last pages of an arena are its *guard*, which is never committed: what overflows there faults. A page before
-//! it is reserved as well, if it is free.
+//! The last pages of an arena of full size are its *guard*, which is never committed: what overflows there faults. A
+//! page before it is reserved as well, if it is free. Where address space is short there are no guards.
 //!
 //! Invariants:
 //!
@@ -237,14 +237,13 @@ fn set_window(address: usize) {
 
 impl Arena {
     /// Reserves address space for an arena and makes its record: 64 MiB, or less if the address
-    /// space is limited, but at least `pages_min` pages and the guard. None of it is committed.
+    /// space is limited, but at least `pages_min` pages. None of it is committed.
     pub(crate) fn reserve(id: u32, pages_min: u32) -> Option<&'static Self> {
         let mut bytes = ARENA_BYTES;
-        let bytes_min = (pages_min + GUARD_PAGES) as usize * PAGE_BYTES;
         let base = loop {
             match reserve_aligned(bytes) {
                 Some(base) => break base,
-                None if bytes / 2 >= MIN_BYTES.max(bytes_min) => bytes /= 2,
+                None if bytes / 2 >= MIN_BYTES.max(pages_min as usize * PAGE_BYTES) => bytes /= 2,
                 None => return None,
             }
         };
@@ -264,14 +263,13 @@ impl Arena {
             let arena = record.as_ptr();
             (&raw mut (*arena).base).write(base);
             (&raw mut (*arena).id).write(id);
-            (&raw mut (*arena).limit_pages).write((bytes / PAGE_BYTES) as u32 - GUARD_PAGES);
+            (&raw mut (*arena).limit_pages).write((bytes / PAGE_BYTES).min(RUN_PAGES_MAX) as u32);
         }
-        // Nothing is lost if something is there, as the guard of the arena before this one.
-        let _ = sys::reserve_at(
-            base.addr().get() - sys::page_bytes(),
-            sys::page_bytes(),
-            false,
-        );
+        if bytes == ARENA_BYTES {
+            let page = sys::page_bytes();
+            // Nothing is lost if something is there, as the guard of the arena before this one.
+            let _ = sys::reserve_at(base.addr().get() - page, page, false);
+        }
         // Release pairs with the Acquire in `place_of`.
         entry.store(record.as_ptr(), Release);
         // SAFETY: filled, and lives for ever.
