@@ -5,7 +5,8 @@
 //! of a *window* of 16 TiB of address space, in which all arenas lie; an arena's record has the span
 //! of each of its pages. So address to span is one load that depends on another, total over all
 //! addresses, and it never faults: neither touches the memory that the address points to. A page's
-//! entry has the span's class in its uppermost byte, so that C's `free` needs no look at the span.
+//! entry has the span's class in its uppermost byte and the page's number in the span in the next one, so
+//! that C's `free` sees without a look at the span whether an object can begin there.
 //!
 //! A huge object's mapping begins at a multiple of 64 MiB too; its entries of the table point to
 //! its span directly, tagged by [`HUGE_TAG`].
@@ -14,6 +15,9 @@
 //! the top of the address space downwards, and all arenas lie close together. Arenas are asked for
 //! one after another, upwards, so that the order of their numbers is that of their addresses unless
 //! something else is in the way.
+//!
+//! The last pages of an arena of full size are its *guard*, which is never committed: what overflows there faults. A
+//! page before it is reserved as well, if it is free. Where address space is short there are no guards.
 //!
 //! Invariants:
 //!
@@ -27,6 +31,8 @@ use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 
 use crate::base::PAGE_BYTES;
+#[cfg(feature = "preload")]
+use crate::base::size_class::CLASSES;
 use crate::base::size_class::SizeClass;
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
@@ -52,6 +58,10 @@ const RANDOM_ARENAS: usize = 1 << 16;
 const RANDOM_GAP: usize = 16;
 /// Places tried, one arena's size apart, before the kernel chooses.
 const PLACES_TRIED: usize = 32;
+/// Pages of the guard at the end of an arena: 64 KiB, the largest page of any system.
+const GUARD_PAGES: u32 = (64 << 10) / PAGE_BYTES as u32;
+/// Most pages that a run in an arena can have.
+pub(crate) const RUN_PAGES_MAX: usize = (ARENA_PAGES - GUARD_PAGES) as usize;
 /// Smallest arena made when address space is short: 1 MiB.
 const MIN_BYTES: usize = 1 << 20;
 /// Tag of a table entry that points to the span of a huge object: the sign, so that one comparison
@@ -60,6 +70,15 @@ const HUGE_TAG: usize = 1 << 63;
 /// Where the class of a span is in the entry of its pages. Linux gives programs no addresses of
 /// more than 47 bits (aarch64: 48) unless they ask for them.
 const CLASS_SHIFT: u32 = 56;
+/// Where the number of the page in its span is, of small objects' spans.
+const NUMBER_SHIFT: u32 = 48;
+/// What is neither in a page's entry: the address of the span.
+const SPAN_MASK: usize = (1 << NUMBER_SHIFT) - 1;
+
+/// [`Geometry::reciprocal`](crate::base::size_class::Geometry::reciprocal) of each class that a page's entry can
+/// have; zero for "none".
+#[cfg(feature = "preload")]
+static RECIPROCALS: [u32; CLASSES] = reciprocals();
 
 /// Bytes of a transparent huge page, on systems with pages of 4 KiB.
 pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -85,7 +104,8 @@ pub(crate) struct Arena {
     base: NonNull<u8>,
     /// Number of the arena in order of creation. **Fixed after init.**
     pub(crate) id: u32,
-    /// Pages reserved; fewer than [`ARENA_PAGES`] if address space was short. **Fixed after init.**
+    /// Pages reserved, but for the guard; fewer than [`RUN_PAGES_MAX`] if address space was short. **Fixed after
+    /// init.**
     pub(crate) limit_pages: u32,
     /// Blocks of [`HUGE_PAGE_BYTES`] for which the kernel was asked for a huge page, one bit each. **Any
     /// thread; atomic**, a note of the last advice.
@@ -131,7 +151,7 @@ pub(crate) fn place_of(address: usize) -> Place {
         return Place::Foreign;
     };
     if let Some(arena) = untagged(found) {
-        let span = arena.entry(address).map_addr(|entry| entry << 8 >> 8);
+        let span = arena.entry(address).map_addr(|entry| entry & SPAN_MASK);
         // SAFETY: entries of pages point to span records, which live for ever.
         return match unsafe { span.as_ref() } {
             Some(span) => Place::Live(span),
@@ -162,21 +182,48 @@ pub(crate) fn span_at(address: usize, class: SizeClass) -> Option<&'static MSpan
         return None;
     }
     // SAFETY: entries of pages point to span records, which live for ever.
-    let span = unsafe { entry.map_addr(|entry| entry << 8 >> 8).as_ref() }?;
+    let span = unsafe { entry.map_addr(|entry| entry & SPAN_MASK).as_ref() }?;
     (!class.is_tiny() || span.class() == class).then_some(span)
 }
 
-/// The class of the small object at `address`, which may be anything. `None`, or the class "none",
-/// for whatever else is there: a large object, a tiny block, free pages, nothing of ours. The loads
-/// of [`place_of`].
+/// The class of the small object that begins at `address`, which may be anything. `None` for whatever
+/// else is there: the middle of an object, a large one, a tiny block, free pages, nothing of ours. (Behind the
+/// last slot of a span there may seem to be one.) The loads of [`place_of`], and one from a table.
 #[cfg(feature = "preload")]
 #[inline(always)] // Part of the fast path of C's `free`.
 pub(crate) fn class_at(address: usize) -> Option<SizeClass> {
     // Acquire as in `place_of`.
     let arena = untagged(entry_of(address)?.load(Acquire))?;
-    let class = (arena.entry(address).addr() >> CLASS_SHIFT) as u8;
-    // SAFETY: `set_span` put the index of a class there, or it is zero.
-    Some(unsafe { core::mem::transmute::<u8, SizeClass>(class) })
+    let entry = arena.entry(address).addr();
+    let class = (entry >> CLASS_SHIFT) as u8;
+    let page = (entry >> NUMBER_SHIFT) as u8;
+    let offset = u32::from(page) * PAGE_BYTES as u32 + (address % PAGE_BYTES) as u32;
+    // SAFETY: `set_span` put the index of a class there, not a tiny one, or it is zero.
+    let (reciprocal, class) = unsafe {
+        let class = core::mem::transmute::<u8, SizeClass>(class);
+        (*RECIPROCALS.get_unchecked(class.index()), class)
+    };
+    is_multiple(offset, reciprocal).then_some(class)
+}
+
+/// Whether an offset in a span is a multiple of its slots' bytes, of which this is the reciprocal
+/// (ceil(2^32 / bytes)): in the lower half of the product are `offset / bytes` times what the reciprocal was
+/// rounded up by, and the remainder times the reciprocal. False if that is zero.
+#[cfg(feature = "preload")]
+#[inline(always)] // As above.
+const fn is_multiple(offset: u32, reciprocal: u32) -> bool {
+    offset.wrapping_mul(reciprocal) < reciprocal
+}
+
+#[cfg(feature = "preload")]
+const fn reciprocals() -> [u32; CLASSES] {
+    let mut reciprocals = [0; CLASSES];
+    let mut class = 1;
+    while class < CLASSES {
+        reciprocals[class] = SizeClass::new(class).geometry().reciprocal;
+        class += 1;
+    }
+    reciprocals
 }
 
 /// The arena that an entry of the table points to, if it points to one.
@@ -238,7 +285,12 @@ impl Arena {
             let arena = record.as_ptr();
             (&raw mut (*arena).base).write(base);
             (&raw mut (*arena).id).write(id);
-            (&raw mut (*arena).limit_pages).write((bytes / PAGE_BYTES) as u32);
+            (&raw mut (*arena).limit_pages).write((bytes / PAGE_BYTES).min(RUN_PAGES_MAX) as u32);
+        }
+        if bytes == ARENA_BYTES {
+            let page = sys::page_bytes();
+            // Nothing is lost if something is there, as the guard of the arena before this one.
+            let _ = sys::reserve_at(base.addr().get() - page, page, false);
         }
         // Release pairs with the Acquire in `place_of`.
         entry.store(record.as_ptr(), Release);
@@ -285,14 +337,17 @@ impl Arena {
             let class = span.class();
             // C has no tiny objects: what it says about them is looked into.
             let class = if class.is_tiny() { 0 } else { class.index() };
-            ptr::from_ref(span)
-                .cast_mut()
-                .map_addr(|address| address | (class << CLASS_SHIFT))
+            let span = ptr::from_ref(span).cast_mut();
+            (
+                span.map_addr(|address| address | (class << CLASS_SHIFT)),
+                usize::from(class != 0) << NUMBER_SHIFT,
+            )
         };
-        let span = span.map_or(ptr::null_mut(), entry_of_span);
+        let (mut word, step) = span.map_or((ptr::null_mut(), 0), entry_of_span);
         for entry in &self.spans[first as usize..(first + count) as usize] {
             // Release pairs with the Acquire in `place_of`.
-            entry.store(span, Release);
+            entry.store(word, Release);
+            word = word.map_addr(|address| address + step);
         }
     }
 }
@@ -375,4 +430,49 @@ pub(crate) fn set_huge(base: usize, bytes: usize, span: Option<&'static MSpan>) 
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_ends_at_a_guard_and_has_a_page_before_it() {
+        let object = crate::malloc::alloc(100_000, 8);
+        let place = Arena::containing(object).map(|(arena, _)| arena);
+        assert!(place.is_some_and(|arena| {
+            let start = arena.page_start(0).addr().get();
+            let end = arena.page_start(arena.limit_pages).addr().get();
+            // The guard is inside the reservation, so that nobody else can map anything there.
+            sys::reserve_at(end, sys::page_bytes(), false).is_none()
+                && !sys::is_readable(end)
+                && sys::is_readable(start)
+                && !sys::is_readable(start - 8)
+        }));
+        // SAFETY: allocated above with that size.
+        unsafe { crate::malloc::free(object, 100_000, 8) };
+    }
+
+    #[cfg(feature = "preload")]
+    #[test]
+    fn an_offset_is_a_multiple_exactly_if_the_product_says_so() {
+        for class in (1..CLASSES).map(SizeClass::new) {
+            let geometry = class.geometry();
+            for offset in 0..geometry.span_pages * PAGE_BYTES as u32 {
+                assert_eq!(
+                    is_multiple(offset, RECIPROCALS[class.index()]),
+                    offset % geometry.slot_bytes == 0,
+                    "{class:?}, {offset}"
+                );
+            }
+        }
+        assert!(!is_multiple(0, RECIPROCALS[0]));
+    }
+
+    #[cfg(feature = "preload")]
+    #[test]
+    fn numbers_of_pages_fit_their_byte() {
+        let pages = |class: usize| SizeClass::new(class).geometry().span_pages;
+        assert!((1..CLASSES).all(|class| pages(class) <= 1 << (CLASS_SHIFT - NUMBER_SHIFT)));
+    }
 }

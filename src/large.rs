@@ -4,6 +4,9 @@
 //! of class "none". *Huge* ones, of an arena's size or more, have a mapping of their own, so that
 //! they grow by `mremap` without a copy and go back to the system when freed.
 //!
+//! Behind a huge object lies a *guard*, a page of the system without access that belongs to its mapping, unless
+//! address space is short.
+//!
 //! Growing in place needs the neighbouring pages free (large) or the address space behind (huge).
 //! Where that fails, a large object that grows to [`REMAP_FROM_BYTES`] or more moves to a mapping of
 //! its own, with one copy, and is never copied again.
@@ -23,7 +26,6 @@ use crate::counters::{Pages, calls};
 use crate::mheap::run_cache::{self, FreeRun, RUN_PAGES_MAX};
 use crate::mheap::{self, Room, Run, huge, spans};
 use crate::mspan::MSpan;
-use crate::pages::ARENA_PAGES;
 use crate::{profile, runtime, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
@@ -57,9 +59,8 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 fn fits_arena(size: usize, align: usize) -> bool {
     let pages = pages_for(size.max(1));
     let align_pages = align.div_ceil(PAGE_BYTES);
-    pages < ARENA_PAGES as usize
-        && align_pages < ARENA_PAGES as usize
-        && pages + align_pages <= ARENA_PAGES as usize
+    let most = arena::RUN_PAGES_MAX;
+    pages < most && align_pages < most && pages + align_pages <= most
 }
 
 fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> {
@@ -118,16 +119,16 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u8>> {
     }
     let room = mheap::make_room(bytes)?;
     let record = spans::take_record()?;
-    let base = arena::reserve_huge(bytes, align.max(ARENA_BYTES)).filter(|base| {
+    let place = reserve_guarded(bytes, align).filter(|(base, guard)| {
         // SAFETY: reserved just now, whole system pages, ours alone.
         let committed = unsafe { sys::commit(*base, bytes) };
         if !committed {
             // SAFETY: as above.
-            unsafe { sys::unmap(*base, bytes) };
+            unsafe { sys::unmap(*base, bytes + guard) };
         }
         committed
     });
-    let Some(base) = base else {
+    let Some((base, guard)) = place else {
         // SAFETY: records are valid at any time; this one is ours.
         spans::put_record(unsafe { record.as_ref() });
         return None;
@@ -144,6 +145,7 @@ fn alloc_huge(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u8>> {
         record.as_ref()
     };
     span.set_huge();
+    span.set_guard_behind(guard > 0);
     arena::set_huge(base.addr().get(), bytes, Some(span));
     Pages::Huge.allocated(bytes);
     huge::changed(0, bytes);
@@ -177,6 +179,17 @@ fn reuse_huge(span: &'static MSpan, size: usize, zeroed: bool) -> Option<NonNull
         huge::unmap(span);
     }
     moved
+}
+
+/// Reserves address space for a huge object and its guard; where, and the bytes of the guard.
+fn reserve_guarded(bytes: usize, align: usize) -> Option<(NonNull<u8>, usize)> {
+    let align = align.max(ARENA_BYTES);
+    let guards = [sys::page_bytes(), 0].into_iter();
+    let mut places = guards.filter_map(|guard| {
+        let base = arena::reserve_huge(bytes.checked_add(guard)?, align)?;
+        Some((base, guard))
+    });
+    places.next()
 }
 
 /// Bytes of a mapping for `size` bytes: whole pages of the heap and of the system.
@@ -312,7 +325,7 @@ fn resize_in_place(object: *mut u8, size: usize) -> bool {
             });
             true
         }
-        _ if new < ARENA_PAGES as usize => {
+        _ if new < arena::RUN_PAGES_MAX => {
             let extra = new as u32 - old;
             if !mheap::extend_run(&run, extra) {
                 return false;
@@ -343,13 +356,27 @@ fn resize_huge_in_place(span: &'static MSpan, size: usize) -> bool {
     let Some(room) = mheap::make_room(bytes - old) else {
         return false;
     };
-    // SAFETY: the object's own mapping, whose owner calls.
-    if !unsafe { sys::resize_in_place(base, old, bytes) } {
-        return false;
+    let guard = huge::guard_bytes(span);
+    // SAFETY: the object's guard, then its own mapping, whose owner calls, and its new end.
+    unsafe {
+        sys::unmap(base.add(old), guard);
+        if !sys::resize_in_place(base, old, bytes + guard) {
+            let again = sys::reserve_at(base.addr().get() + old, guard, true);
+            span.set_guard_behind(guard > 0 && again.is_some());
+            return false;
+        }
+        if guard > 0 {
+            sys::protect(base.add(bytes), guard);
+        }
     }
     if !arena::set_huge(base.addr().get(), bytes, Some(span)) {
-        // SAFETY: the part just added, outside the window.
-        unsafe { sys::unmap(base.add(old), bytes - old) };
+        // SAFETY: the part just added, outside the window, but for the guard.
+        unsafe {
+            if guard > 0 {
+                sys::protect(base.add(old), guard);
+            }
+            sys::unmap(base.add(old + guard), bytes - old);
+        }
         return false;
     }
     span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
@@ -367,7 +394,7 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
     let (old, bytes) = (span.bytes(), mapping_bytes(size)?);
     let room = mheap::make_room(bytes.saturating_sub(old))?;
     let from = NonNull::new(object)?;
-    let to = arena::reserve_huge(bytes, align.max(ARENA_BYTES))?;
+    let (to, guard) = reserve_guarded(bytes, align)?;
     // The old entries go first: once its pages have moved, anyone may get the address space.
     arena::set_huge(object.addr(), old, None);
     // SAFETY: the object's own mapping, whose owner calls, to a reservation of ours.
@@ -377,6 +404,9 @@ fn move_huge(object: *mut u8, size: usize, align: usize) -> Option<NonNull<u8>> 
         arena::set_huge(object.addr(), old, Some(span));
         return None;
     }
+    // SAFETY: the guard of the old mapping, where nothing else has been.
+    unsafe { sys::unmap(from.add(old), huge::guard_bytes(span)) };
+    span.set_guard_behind(guard > 0);
     span.set_extent(to.as_ptr(), (bytes / PAGE_BYTES) as u32);
     arena::set_huge(to.addr().get(), bytes, Some(span));
     has_grown(to, old, bytes, room);
@@ -402,4 +432,30 @@ pub(crate) fn alloc_for_growth(size: usize, align: usize) -> *mut u8 {
         return alloc(size, align, false);
     }
     alloc_huge(size, align, false).map_or(ptr::null_mut(), NonNull::as_ptr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The end of an object can be read, and nothing behind it.
+    fn ends_at_a_guard(object: *mut u8) {
+        let end = object.addr() + live_object(object).bytes();
+        assert!(sys::is_readable(end - 8) && !sys::is_readable(end));
+    }
+
+    #[test]
+    fn a_huge_object_ends_at_a_guard_wherever_and_however_long_it_is() {
+        let mib = 1 << 20;
+        let mut object = alloc(80 * mib, 16, false);
+        assert!(!object.is_null());
+        ends_at_a_guard(object);
+        for size in [81, 300, 70, 64, 200, 128, 129, 20] {
+            let resized = resize(object, size * mib, 16);
+            object = resized.map_or(object, NonNull::as_ptr);
+            assert_eq!(live_object(object).bytes(), size * mib);
+            ends_at_a_guard(object);
+        }
+        free(object);
+    }
 }

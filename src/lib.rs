@@ -138,6 +138,8 @@ mod stats;
 mod sys;
 #[cfg(not(loom))]
 mod tiny;
+#[cfg(all(feature = "preload", not(loom)))]
+mod zero;
 
 #[cfg(all(test, loom))]
 mod models;

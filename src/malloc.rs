@@ -67,7 +67,7 @@ pub(crate) unsafe fn free(object: *mut u8, size: usize, align: usize) {
     let Some(class) = class_for_direct(size, align) else {
         return free_rest(object, size, align);
     };
-    if !runtime::magazines().get(class).push(object) {
+    if !runtime::magazines().push(class, object) {
         free_slow(object, size, align);
     }
 }
@@ -242,7 +242,7 @@ pub(crate) fn alloc_pages_for_growth(size: usize, align: usize) -> *mut u8 {
 #[inline(never)]
 fn free_rest(object: *mut u8, size: usize, align: usize) {
     let class = class_for_rest(size, align);
-    if runtime::magazines().get(class).push(object) {
+    if runtime::magazines().push(class, object) {
         return;
     }
     if class == SizeClass::NONE && !secure::is_on() {

@@ -5,8 +5,8 @@
 //! own kind, so a record's address is a record of that kind for ever. A stale pointer to one
 //! therefore never faults.
 //!
-//! Records and objects never share a page, so no overflow of an object reaches a record without
-//! crossing unmapped space.
+//! Records and objects never share a page, and on both sides of each mapping is a page of the system without
+//! access: no overflow of an object, nor of anything else, reaches a record.
 
 #![allow(unsafe_code)]
 
@@ -21,6 +21,9 @@ use crate::{backed, sys};
 /// Bytes mapped at a time. Untouched pages cost no memory; a power of two and at least one page of
 /// any system.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Largest alignment of a record: a chunk has room for any record that is carved from it, wherever it
+/// begins.
+const ALIGN_MAX: usize = CHUNK_BYTES / 4;
 
 /// The part of the newest chunk that is still unused.
 struct Rest {
@@ -45,12 +48,18 @@ static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
 ///
 /// `None` if the system has no memory. Constant time but for the system call of a new chunk.
 pub(crate) fn alloc<T>() -> Option<NonNull<T>> {
-    const { assert!(align_of::<T>() <= 4096) };
+    alloc_at::<T, 1>()
+}
+
+/// [`alloc`], at a multiple of `ALIGN`, a power of two, as well.
+pub(crate) fn alloc_at<T, const ALIGN: usize>() -> Option<NonNull<T>> {
+    const { assert!(align_of::<T>() <= 4096 && ALIGN <= ALIGN_MAX) };
     let bytes = size_of::<T>();
     let memory = if bytes > CHUNK_BYTES / 4 {
+        const { assert!(ALIGN <= 4096 || size_of::<T>() <= CHUNK_BYTES / 4) };
         map(bytes)?
     } else {
-        carve(bytes, align_of::<T>())?
+        carve(bytes, align_of::<T>().max(ALIGN))?
     };
     BYTES.fetch_add(bytes, Relaxed);
     backed::add(bytes);
@@ -87,11 +96,21 @@ pub(crate) fn mapped_bytes() -> usize {
     MAPPED_BYTES.load(Relaxed)
 }
 
+/// Maps memory for records, between two guard pages.
 fn map(bytes: usize) -> Option<NonNull<u8>> {
-    let mapping = sys::map(bytes)?;
-    MAPPED_BYTES.fetch_add(bytes, Relaxed);
-    sys::name_mapping(mapping, bytes, c"spanmalloc: records");
-    Some(mapping)
+    let guard = sys::page_bytes();
+    let bytes = bytes.next_multiple_of(guard);
+    let mapping = sys::map(guard + bytes + guard)?;
+    MAPPED_BYTES.fetch_add(guard + bytes + guard, Relaxed);
+    // SAFETY: the first, inner and last part of the mapping made above, which nobody else knows. Where the
+    // system has no mapping left, there is no guard, and the page is unused.
+    unsafe {
+        let records = mapping.add(guard);
+        sys::protect(mapping, guard);
+        sys::protect(records.add(bytes), guard);
+        sys::name_mapping(records, bytes, c"spanmalloc: records");
+        Some(records)
+    }
 }
 
 fn carve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
@@ -148,4 +167,22 @@ pub(crate) fn lock_for_fork() {
 pub(crate) unsafe fn unlock_after_fork() {
     // SAFETY: the caller's contract.
     unsafe { RECORDS.unlock_after_fork() };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_lie_between_pages_without_access() {
+        for bytes in [CHUNK_BYTES, 100_000] {
+            let Some(records) = map(bytes) else {
+                panic!("no memory");
+            };
+            let first = records.addr().get();
+            let limit = first + bytes.next_multiple_of(sys::page_bytes());
+            assert!(sys::is_readable(first) && sys::is_readable(limit - 8));
+            assert!(!sys::is_readable(first - 8) && !sys::is_readable(limit));
+        }
+    }
 }

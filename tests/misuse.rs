@@ -8,12 +8,14 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::env;
 use std::mem;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Output;
 use std::ptr;
 use std::thread;
 
-use common::{is_alone, run_alone_with};
+use common::{is_alone, run_alone, run_alone_with};
 use spanmalloc::{SpanMalloc, trim};
 
 const DOUBLE_FREE: &str = "double free of";
@@ -25,13 +27,31 @@ const WRONG_LAYOUT: &str = "free with a Layout of another size class:";
 /// Before the address, on the standard output of who commits a crime.
 const MARK: &str = "the address is ";
 
+/// Says in the process of a crime which size it is about.
+const SIZE: &str = "SPANMALLOC_TEST_SIZE";
+
 /// Runs `crime` in a process of its own, which must end with this sentence.
 fn dies<F: FnOnce()>(sentence: &str, crime: F) {
     if is_alone() {
         return crime();
     }
-    // A guarded object's crimes are seen earlier.
-    let output = run_alone_with(&crime, &[("SPANMALLOC_GUARDED", "0")]);
+    has_died(sentence, &run_alone(&crime));
+}
+
+/// [`dies`], once for each of the sizes.
+fn dies_at_each<F: FnOnce(usize)>(sizes: &[usize], sentence: &str, crime: F) {
+    if is_alone() {
+        let size = env::var(SIZE).unwrap();
+        return crime(size.parse().unwrap());
+    }
+    for size in sizes {
+        let output = run_alone_with(&crime, &[(SIZE, &size.to_string())]);
+        has_died(sentence, &output);
+    }
+}
+
+/// The process has told the address, and ended by `SIGABRT` with this sentence.
+fn has_died(sentence: &str, output: &Output) {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let told = stdout
@@ -115,14 +135,34 @@ fn double_free_of_a_tiny_object_in_a_row_is_seen_at_once() {
 }
 
 #[test]
-fn double_free_with_another_between_is_seen_by_trim() {
+fn double_free_with_another_between_is_seen_at_once() {
+    dies_at_each(&[1, 4, 8, 48, 1000, 5000, 32 << 10], DOUBLE_FREE, |size| {
+        let (twice, once) = (alloc(size), alloc(size));
+        tell(twice);
+        free(twice, size);
+        free(once, size);
+        free(twice, size);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn double_free_with_frees_and_allocations_between_is_seen_at_once() {
     dies(DOUBLE_FREE, || {
-        let (twice, once) = (alloc(48), alloc(48));
+        let objects: Vec<_> = (0..100).map(|_| alloc(48)).collect();
+        let others: Vec<_> = (0..10).map(|index| alloc(300 + 200 * index)).collect();
+        let twice = objects[0];
         tell(twice);
         free(twice, 48);
-        free(once, 48);
+        objects[1..40].iter().for_each(|object| free(*object, 48));
+        for _ in 0..20 {
+            alloc(48);
+        }
+        for (index, other) in others.iter().enumerate() {
+            free(*other, 300 + 200 * index);
+        }
         free(twice, 48);
-        trim();
+        panic!("the second free returned");
     });
 }
 
@@ -131,27 +171,18 @@ fn double_free_is_seen_when_a_magazine_is_flushed_to_the_spans() {
     dies(DOUBLE_FREE, || {
         stay_on_one_cpu();
         let objects: Vec<_> = (0..20_000).map(|_| alloc(48)).collect();
-        let (twice, others) = objects.split_first().unwrap();
+        // Its neighbours live, so that its span does.
+        let (alive, others) = objects.split_at(10);
+        let twice = &alive[5];
         // Fills the depot, which takes magazines unseen.
         let (before, after) = others.split_at(10_000);
         before.iter().for_each(|object| free(*object, 48));
         tell(*twice);
         free(*twice, 48);
-        free(after[0], 48);
-        free(*twice, 48);
-        after[1..].iter().for_each(|object| free(*object, 48));
-    });
-}
-
-#[test]
-fn double_free_of_a_tiny_object_is_seen_by_trim() {
-    dies(DOUBLE_FREE, || {
-        let (twice, once) = (alloc(4), alloc(4));
-        tell(twice);
-        free(twice, 4);
-        free(once, 4);
-        free(twice, 4);
+        // It is in its span then, where only its bit tells.
         trim();
+        free(*twice, 48);
+        after.iter().for_each(|object| free(*object, 48));
     });
 }
 
@@ -394,4 +425,58 @@ fn free_of_a_huge_object_as_a_small_one_is_seen_by_trim() {
         free(object, 48);
         trim();
     });
+}
+
+#[test]
+fn free_of_a_static_as_a_small_object_is_seen_at_exit() {
+    dies(FOREIGN, || {
+        tell(NOT_OURS.as_ptr());
+        free(NOT_OURS.as_ptr().cast_mut(), 64);
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn free_into_the_middle_of_a_small_object_is_seen_at_exit() {
+    dies(INTERIOR, || {
+        let inside = alloc(48).wrapping_add(16);
+        tell(inside);
+        free(inside, 48);
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn double_free_by_two_threads_is_seen_at_exit() {
+    dies(DOUBLE_FREE, || {
+        let (twice, _alive) = (alloc(48), alloc(48));
+        tell(twice);
+        let address = twice.expose_provenance();
+        let other = thread::spawn(move || {
+            alloc(48); // Its magazine is in use.
+            free(ptr::with_exposed_provenance_mut(address), 48)
+        });
+        other.join().unwrap();
+        free(twice, 48);
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn a_write_behind_a_huge_object_faults() {
+    let crime = || {
+        let object = alloc(100 << 20);
+        // SAFETY: inside the object.
+        unsafe { object.add((100 << 20) - 1).write_volatile(1) };
+        println!("inside");
+        // SAFETY: none, it is the crime.
+        unsafe { object.add(100 << 20).write_volatile(1) };
+        panic!("the write succeeded");
+    };
+    if is_alone() {
+        return crime();
+    }
+    let output = run_alone(&crime);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("inside"));
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
 }

@@ -237,7 +237,6 @@ fn foreign_pointer_is_reported_once_and_left_alone() {
     let program = Workshop::new().program("misuse.c");
     for (crime, function) in [
         ("foreign", "free"),
-        ("foreign-static", "free"),
         ("foreign-threads", "free"),
         ("foreign-realloc", "realloc"),
     ] {
@@ -254,7 +253,7 @@ fn foreign_pointer_is_reported_once_and_left_alone() {
 #[test]
 fn foreign_pointer_is_fatal_if_the_environment_says_so() {
     let program = Workshop::new().program("misuse.c");
-    for crime in ["foreign", "foreign-static", "foreign-realloc"] {
+    for crime in ["foreign", "foreign-realloc"] {
         let run = program
             .on(Heap::Ours)
             .args(&[crime])
@@ -310,13 +309,96 @@ fn bad_value_in_the_environment_is_told_once() {
 #[test]
 fn object_freed_twice_ends_the_process() {
     let program = Workshop::new().program("misuse.c");
-    for size in ["1", "16", "24", "1000", "32768"] {
+    for size in ["0", "1", "16", "24", "1000", "32768"] {
         let run = program.on(Heap::Ours).args(&["twice", size]).run();
         died(&run, &["double free of"]);
     }
     for size in ["40000", "100000", "10000000"] {
         let run = program.on(Heap::Ours).args(&["twice", size]).run();
         died(&run, &["double free of", "free already"]);
+    }
+}
+
+#[test]
+fn objects_of_no_bytes_are_apart_and_fault() {
+    let run = Workshop::new().program("zero.c").on(Heap::Ours).run();
+    run.passed();
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn object_freed_twice_with_others_between_ends_the_process() {
+    let program = Workshop::new().program("misuse.c");
+    for size in ["1", "24", "1000", "5000", "32768"] {
+        let run = program
+            .on(Heap::Ours)
+            .args(&["twice-with-others-between", size])
+            .run();
+        died(&run, &["double free of"]);
+    }
+}
+
+#[test]
+fn what_is_no_object_ends_the_process_whatever_function_gets_it() {
+    let program = Workshop::new().program("misuse.c");
+    let crimes = [
+        ("static", &["0"][..], "not from this heap"),
+        ("zeros", &["0"], "not from this heap"),
+        ("literal", &["0"], "not from this heap"),
+        ("stack", &["0"], "not from this heap"),
+        ("odd", &["0"], "not from this heap"),
+        ("misaligned", &["24", "5000", "100000"], "into the middle"),
+        (
+            "interior",
+            &["48", "5000", "30000", "100000", "100000000"],
+            "into the middle",
+        ),
+        ("freed", &["100000"], "free already"),
+    ];
+    for function in ["free", "realloc", "malloc_usable_size"] {
+        for (kind, sizes, sentence) in crimes {
+            for size in sizes {
+                let run = program
+                    .on(Heap::Ours)
+                    .args(&["give", function, kind, size])
+                    .run();
+                died(&run, &[&format!("{function} of "), sentence]);
+                assert!(run.stderr.contains(sentence), "{run}");
+            }
+        }
+        let run = program
+            .on(Heap::Ours)
+            .args(&["give-in-thread", function])
+            .run();
+        died(&run, &["not from this heap"]);
+    }
+    for function in ["realloc", "malloc_usable_size"] {
+        for size in ["0", "24", "1000", "32768"] {
+            let run = program
+                .on(Heap::Ours)
+                .args(&["give", function, "freed", size])
+                .run();
+            died(
+                &run,
+                &[&format!("{function} of memory that is free already")],
+            );
+        }
+    }
+}
+
+#[test]
+fn object_freed_twice_by_two_threads_ends_the_process_at_its_exit() {
+    let program = Workshop::new().program("misuse.c");
+    let run = program.on(Heap::Ours).args(&["twice-by-threads"]).run();
+    died(&run, &["double free of"]);
+}
+
+#[test]
+fn sized_free_of_a_quarter_of_the_size_ends_the_process() {
+    let program = Workshop::new().program("misuse.c");
+    for size in ["160", "4000", "40000"] {
+        let run = program.on(Heap::Ours).args(&["wrong-class", size]).run();
+        died(&run, &["size"]);
     }
 }
 

@@ -34,28 +34,52 @@ pub(crate) enum Crime {
 }
 
 impl Crime {
-    pub(crate) const fn sentence(self) -> &'static str {
+    /// What is said of it.
+    pub(crate) fn line(self, operation: &str, address: usize) -> Line {
+        let mut line = Line::new();
+        let _ = writeln!(line, "{operation} {} {address:#x}", self.sentence());
+        line
+    }
+
+    /// What it was committed by, if nothing else is known.
+    pub(crate) const fn operation(self) -> &'static str {
         match self {
-            Self::DoubleFree => "double free of",
-            Self::ForeignPointer => "free of a pointer that is not from this heap:",
-            Self::FreeMemory => "free of memory that is free already:",
-            Self::InteriorPointer => "free of a pointer into the middle of an object:",
-            Self::WrongSize => "free with a wrong size or alignment:",
-            Self::Overflow => "overflow: bytes were written behind the object at",
-            Self::WriteAfterFree => "write after free to the object at",
-            Self::WrongLayout => "free with a Layout of another size class:",
+            Self::DoubleFree => "double free",
+            Self::Overflow => "overflow:",
+            Self::WriteAfterFree => "write after free",
+            _ => "free",
+        }
+    }
+
+    /// What follows the name of the operation.
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::DoubleFree => "of",
+            Self::ForeignPointer => "of a pointer that is not from this heap:",
+            Self::FreeMemory => "of memory that is free already:",
+            Self::InteriorPointer => "of a pointer into the middle of an object:",
+            Self::WrongSize => "with a wrong size or alignment:",
+            Self::WrongLayout => "with a Layout of another size class:",
+            Self::Overflow => "bytes were written behind the object at",
+            Self::WriteAfterFree => "to the object at",
         }
     }
 }
 
-/// Reports `crime` at `address` on standard error and aborts. If the stack of the object's allocation is known, of
-/// the heap profile's sample or of a guarded object, it comes in more lines, which begin with four spaces.
+/// Reports `crime` at `address` on standard error and aborts. It was committed by a free, or found by one. If the
+/// stack of the object's allocation is known, of the heap profile's sample or of a guarded object, it comes in more
+/// lines, which begin with four spaces.
 #[cold]
 #[inline(never)]
 pub(crate) fn fatal(crime: Crime, address: usize) -> ! {
-    let mut line = Line::new();
-    let _ = writeln!(line, "{} {address:#x}", crime.sentence());
-    line.print();
+    fatal_in(crime.operation(), crime, address)
+}
+
+/// [`fatal`] of another operation, as `realloc`.
+#[cold]
+#[inline(never)]
+pub(crate) fn fatal_in(operation: &str, crime: Crime, address: usize) -> ! {
+    crime.line(operation, address).print();
     #[cfg(all(feature = "profile", not(loom)))]
     crate::profile::tell_of(address);
     #[cfg(all(feature = "guarded", not(loom)))]

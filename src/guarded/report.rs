@@ -20,9 +20,7 @@ pub(super) fn wrong_pointer(
     place: Option<&Place>,
     (done, trace): (&str, &Trace),
 ) -> ! {
-    let mut line = Line::new();
-    let _ = writeln!(line, "{} {address:#x}", crime.sentence());
-    line.print();
+    crime.line(crime.operation(), address).print();
     if let Some(place) = place {
         tell_of_place(place);
     }

@@ -32,6 +32,7 @@ impl MCache {
         self.magazines
             .get(class)
             .set_top(self.slot(class, len - count));
+        self.note_newest(class);
         self.counters.flushed[class.index()].add(count);
     }
 
@@ -80,14 +81,14 @@ impl MCache {
         self.flush_large();
     }
 
-    /// Gives the memory of the slots back, none of which is in use: fresh slots are null as well.
+    /// Gives the memory of the slots and of the notes back, of which none is in use: fresh slots are null as
+    /// well, and fresh notes say nothing.
     pub(crate) fn release_slots(&self) {
-        let first = NonNull::from(&self.slots).cast::<u8>();
-        let whole = whole_units(
-            first.addr().get(),
-            size_of_val(&self.slots),
-            sys::page_bytes(),
-        );
+        let start = core::mem::offset_of!(Self, slots);
+        let bytes = core::mem::offset_of!(Self, filter) + size_of_val(&self.filter) - start;
+        // SAFETY: inside the record, of which all is the caller's.
+        let first = unsafe { NonNull::from(self).cast::<u8>().add(start) };
+        let whole = whole_units(first.addr().get(), bytes, sys::page_bytes());
         let Some((head, bytes)) = whole else { return };
         // SAFETY: whole pages inside the record, which nobody refers to: each magazine's top and limit
         // are elsewhere (`flush_all`), and the caller has the mcache.

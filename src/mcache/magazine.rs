@@ -1,4 +1,5 @@
-//! One magazine: a stack of pointers to free objects, and the two operations of the fast paths.
+//! One magazine: a stack of pointers to free objects, and how one is taken. (How one is left, the
+//! [`filter`](super::filter) knows.)
 //!
 //! Slot 0 holds null for ever. An unused magazine has top and limit at a slot 0 that all share: it
 //! is empty and full at once, and neither operation writes to it.
@@ -32,7 +33,7 @@ static NULL_SLOT: SharedSlot = SharedSlot(Cell::new(ptr::null_mut()));
 
 struct SharedSlot(Slot);
 
-// SAFETY: nobody writes the slot: `push` sees top at the limit, `pop` only reads.
+// SAFETY: nobody writes the slot: `Face::push` sees top at the limit, `pop` only reads.
 unsafe impl Sync for SharedSlot {}
 
 /// The part of an mcache that the fast paths read.
@@ -57,7 +58,7 @@ pub(crate) fn is_rare(object: *mut u8) -> bool {
     }
 }
 
-// SAFETY: the statics of this type are never written; see `Magazine::pop` and `push`, which reach
+// SAFETY: the statics of this type are never written; see `Magazine::pop` and `Face::push`, which reach
 // the slow calls without a write when a magazine is unused.
 unsafe impl Sync for Magazines {}
 
@@ -146,35 +147,13 @@ impl Magazine {
 
     /// Takes the newest object, whatever it is; null if there is none.
     pub(super) fn pop_any(&self) -> *mut u8 {
-        let object = self.newest();
+        let top = self.top();
+        // SAFETY: as in `pop`.
+        let object = unsafe { top.as_ref() }.get();
         if !object.is_null() {
-            let top = self.top();
             // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
             self.set_top(unsafe { top.sub(1) });
         }
         object
-    }
-
-    /// The newest object; null if there is none.
-    pub(super) fn newest(&self) -> *mut u8 {
-        // SAFETY: as in `pop`.
-        unsafe { self.top().as_ref() }.get()
-    }
-
-    /// Leaves an object. False if the magazine is full, or the object is its newest already: one
-    /// answer for both keeps the call that tells them apart off the fast path.
-    #[inline(always)] // The fast path itself.
-    pub(crate) fn push(&self, object: *mut u8) -> bool {
-        let top = self.top();
-        // SAFETY: as in `pop`.
-        if unsafe { top.as_ref() }.get() == object || top == self.limit.get() {
-            return false;
-        }
-        // SAFETY: `top` is below `limit`, a slot of this magazine.
-        let next = unsafe { top.add(1) };
-        // SAFETY: as above.
-        unsafe { next.as_ref() }.set(object);
-        self.set_top(next);
-        true
     }
 }

@@ -7,8 +7,8 @@
 //! fast paths test nothing else.
 //!
 //! * *pop*: `top = mag.top; object = *top;` if null, refill; `mag.top = top - 1`.
-//! * *push*: `top = mag.top;` if `*top` is the object, it is freed twice in a row; if `top` is the
-//!   limit, flush; `top[1] = object; mag.top = top + 1`.
+//! * *push*: `top = mag.top;` if `top` is the limit, flush; if the slot in which the object was left last
+//!   is at or below `top` and holds it, it is freed twice ([`filter`]); `top[1] = object; mag.top = top + 1`.
 //!
 //! A free goes to the magazine of the thread that frees, whoever allocated. Surplus travels in
 //! batches of half a magazine, the oldest first; that is the whole protocol for remote frees.
@@ -30,6 +30,7 @@
 pub(crate) mod budget;
 mod capacity;
 mod counting;
+mod filter;
 mod flush;
 mod large;
 mod list;
@@ -38,6 +39,7 @@ mod refill;
 #[cfg(feature = "secure")]
 mod secure;
 
+pub(crate) use filter::Face;
 pub(crate) use list::all;
 pub(crate) use magazine::{DETACHED, EMPTY, Magazines, is_rare};
 
@@ -55,6 +57,7 @@ use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::sync::busy::Busy;
 use crate::{meta, profile, secure as mode, sys};
 use capacity::{Slow, SlowCalls};
+use filter::Filter;
 use large::LargeCache;
 use magazine::{Magazine, Slot};
 
@@ -78,7 +81,10 @@ const SLOT_ZERO: [usize; MAGAZINES + 1] = {
     starts
 };
 
-/// One thread's cache. A record of about 40 KiB, of which a thread touches the parts of the classes
+/// What the address of an mcache is a multiple of, so that 16 bits of a slot's tell which one it is.
+const MCACHE_ALIGN: usize = 64 << 10;
+
+/// One thread's cache. A record of about 50 KiB, of which a thread touches the parts of the classes
 /// that it uses.
 #[repr(C, align(64))]
 pub(crate) struct MCache {
@@ -116,6 +122,8 @@ pub(crate) struct MCache {
     /// The current span of each span class.
     current: [PrivateSlots; CLASSES + 1],
     slots: [Slot; SLOT_ZERO[MAGAZINES]],
+    /// In which of them an object was left. Behind them, to be released with them.
+    filter: Filter,
     pub(crate) counters: Counters,
     /// Magazines that are always empty and full: the face of this mcache while calls are counted, and in
     /// secure mode.
@@ -192,7 +200,7 @@ impl MCache {
 
     /// A fresh mcache. `None` if the system has no memory.
     pub(crate) fn new() -> Option<NonNull<Self>> {
-        let record = meta::alloc::<Self>()?;
+        let record = meta::alloc_at::<Self, MCACHE_ALIGN>()?;
         // SAFETY: the record is zeroed memory of the right size, and ours. Zero bytes are valid for
         // all fields but the magazines', which are written here.
         unsafe {
@@ -211,17 +219,17 @@ impl MCache {
     }
 
     /// What its thread has in its slot.
-    pub(crate) fn face(&self) -> &Magazines {
+    pub(crate) fn face(&self) -> Face {
         if calls::are_counted() || mode::is_on() {
-            &self.shut
+            Face::of_shut(self)
         } else {
-            &self.magazines
+            Face::of(self)
         }
     }
 
     /// What its thread may have in its slot.
-    pub(crate) fn faces(&self) -> [&Magazines; 2] {
-        [&self.magazines, &self.shut]
+    pub(crate) fn faces(&self) -> [Face; 2] {
+        [Face::of(self), Face::of_shut(self)]
     }
 
     /// One object of `class`, refilling its magazine if it is empty. Null if the system has no
@@ -255,30 +263,28 @@ impl MCache {
     /// Takes an object of `class` back that was just popped, for one that came from elsewhere.
     #[cfg(feature = "profile")]
     pub(crate) fn exchange(&self, class: SizeClass, popped: *mut u8) {
-        if !self.magazines.get(class).push(popped) {
+        if !self.push(class, popped) {
             self.flush_to_spans(class, &mut [popped]);
             self.counters.flushed[class.index()].add(1);
         }
     }
 
-    /// Takes back an object of `class`, flushing its magazine if it is full. Aborts if the object is
-    /// the newest there already.
+    /// Takes back an object of `class`, flushing its magazine if it is full. Aborts if the object waits
+    /// there already.
     pub(crate) fn free(&self, class: SizeClass, object: *mut u8) {
-        let magazine = self.magazines.get(class);
-        if magazine.newest() == object {
+        if self.waits(class, object) {
             fatal(Crime::DoubleFree, object.addr());
         }
         if calls::are_counted() {
             self.count_freed(class);
         }
-        if !magazine.push(object) {
+        if !self.push(class, object) {
             self.free_to_full(class, object);
         }
     }
 
     /// Takes back an object of `class`, whose magazine is full.
     fn free_to_full(&self, class: SizeClass, object: *mut u8) {
-        let magazine = self.magazines.get(class);
         self.note_slow_call(class);
         let capacity = self.capacity_of(class);
         let has_grown = self.grow(class, self.capacity_for(class, Slow::Flush));
@@ -293,7 +299,7 @@ impl MCache {
             let left = self.capacity_of(class).min(capacity) / 2;
             self.flush_oldest(class, (capacity - left).max(1));
         }
-        magazine.push(object);
+        self.push(class, object);
     }
 
     /// Counts a slow call of `class`, and now and then looks at another class: one at a time, so that

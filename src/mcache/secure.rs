@@ -2,32 +2,29 @@
 
 #![allow(unsafe_code)]
 
+use core::ptr;
+
 use super::{MCache, is_rare};
-use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::counters::calls;
 
 impl MCache {
     /// One object of `class` from its magazine, a random one if that is asked for. Null if there is none.
     pub(crate) fn pop_secure(&self, class: SizeClass, by_chance: bool) -> *mut u8 {
-        let magazine = self.magazines.get(class);
-        let newest = magazine.newest();
-        if newest.is_null() {
-            return newest;
+        let len = self.len(class);
+        if len == 0 {
+            return ptr::null_mut();
         }
+        // SAFETY: slots of this magazine up to its top, which only this thread touches; slot 0 holds no object.
+        let newest = unsafe { self.slot(class, len).as_ref() };
         if by_chance {
-            let len = self.len(class);
-            // Slot 0 holds no object.
-            let slot = self.slot(class, 1 + self.random.below(len));
-            // SAFETY: a slot of this magazine up to its top, which only this thread touches.
-            let object = unsafe { slot.as_ref() }.replace(newest);
             // SAFETY: as above.
-            unsafe { magazine.top().as_ref() }.set(object);
+            newest.swap(unsafe { self.slot(class, 1 + self.random.below(len)).as_ref() });
         }
-        if calls::are_counted() || is_rare(magazine.newest()) {
+        if calls::are_counted() || is_rare(newest.get()) {
             return self.alloc(class);
         }
-        magazine.pop()
+        self.magazines.get(class).pop()
     }
 
     /// Takes back an object of `class`, by way of the quarantine if that is asked for. Whether a magazine
@@ -52,12 +49,9 @@ impl MCache {
     /// Puts an object that nobody has into its magazine; whether that was full.
     #[inline]
     fn take_back(&self, class: SizeClass, object: *mut u8) -> bool {
-        let magazine = self.magazines.get(class);
-        if magazine.push(object) {
+        // It can't wait there already: its state says that the program had it.
+        if self.push(class, object) {
             return false;
-        }
-        if magazine.newest() == object {
-            fatal(Crime::DoubleFree, object.addr());
         }
         self.free_to_full(class, object);
         true

@@ -149,21 +149,40 @@ pub(crate) fn cut(span: &'static MSpan, bytes: usize) {
     }
     span.set_extent(start, (bytes / PAGE_BYTES) as u32);
     backed::sub(old - bytes);
-    if let Some(tail) = NonNull::new(start.wrapping_add(bytes)) {
-        // SAFETY: the tail of the mapping, whose owner gives it up; no table refers to it.
-        unsafe { sys::unmap(tail, old - bytes) };
+    let Some(tail) = NonNull::new(start.wrapping_add(bytes)) else {
+        return;
+    };
+    // SAFETY: the tail of the mapping, whose owner gives it up, and its guard; no table refers to it. The first
+    // page of it is the new guard; if the system can't take the access away, it is just unused.
+    unsafe {
+        let guard = guard_bytes(span);
+        if guard > 0 {
+            sys::release(tail, guard, false);
+            sys::protect(tail, guard);
+        }
+        sys::unmap(tail.add(guard), old - bytes);
     }
 }
 
 /// Gives a mapping and its span back. Nobody else has the span.
 pub(crate) fn unmap(span: &'static MSpan) {
     let (start, bytes) = (span.base(), span.bytes());
+    let guard = guard_bytes(span);
     arena::set_huge(start.addr(), bytes, None);
     super::spans::put_record(span);
     backed::sub(bytes);
     if let Some(start) = NonNull::new(start) {
         // SAFETY: the mapping of the span, whose owner gives it up; no table refers to it.
-        unsafe { sys::unmap(start, bytes) };
+        unsafe { sys::unmap(start, bytes + guard) };
+    }
+}
+
+/// Bytes of the guard behind a huge object, which belongs to its mapping.
+pub(crate) fn guard_bytes(span: &MSpan) -> usize {
+    if span.has_guard_behind() {
+        sys::page_bytes()
+    } else {
+        0
     }
 }
 

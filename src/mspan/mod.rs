@@ -70,6 +70,14 @@ const SAMPLED: u8 = 2;
 /// The last page is one without access.
 #[cfg(feature = "secure")]
 const GUARDED: u8 = 4;
+/// Behind the huge object is a guard page that belongs to its mapping.
+const GUARD_BEHIND: u8 = 16;
+/// The objects in it have no bytes.
+#[cfg(feature = "preload")]
+const ZERO: u8 = 8;
+/// Distance of objects of no bytes, and their alignment.
+#[cfg(feature = "preload")]
+pub(crate) const ZERO_SLOT_BYTES: usize = 16;
 
 /// Live objects of each 16-byte block of a span of tiny blocks: one bit a byte, set where a live
 /// object starts.
@@ -92,7 +100,7 @@ pub(crate) struct MSpan {
     home: Cell<u8>,
     /// Whether the object has a mapping of its own. **Fixed after init.**
     huge: Cell<bool>,
-    /// [`FREE`], [`SAMPLED`] and, in secure mode, `GUARDED`. **Atomic**: of a large object, written by who owns the pages, and read by a
+    /// [`FREE`], [`SAMPLED`] and the others. **Atomic**: of a large object, written by who owns the pages, and read by a
     /// caller's crime; else under the home lock.
     flags: AtomicU8,
     /// **Under the home lock.**
@@ -137,6 +145,12 @@ impl Shared {
             Some(owner) => unsafe { (&(*owner.as_ptr()).words)[word].load(Relaxed) },
             None => 0,
         }
+    }
+
+    /// Whether a slot is free in this half.
+    #[cfg(feature = "preload")]
+    pub(crate) fn is_free(&self, slot: usize) -> bool {
+        self.words[slot / 64 % WORDS] & (1 << (slot % 64)) != 0
     }
 
     /// Marks `count` slots from `slot` on, all in one word, as free; `count`. If one of them is free
@@ -319,6 +333,23 @@ impl MSpan {
         usize::from(self.home.get())
     }
 
+    /// Whether an object can begin at an address in the span: a slot, or the large object.
+    #[cfg(feature = "preload")]
+    pub(crate) fn can_begin_at(&self, address: *mut u8) -> bool {
+        let offset = address.addr().wrapping_sub(self.base().addr());
+        match self.class() {
+            SizeClass::NONE if self.is_zero() => {
+                offset.is_multiple_of(ZERO_SLOT_BYTES) && offset / ZERO_SLOT_BYTES < SLOTS_MAX
+            }
+            SizeClass::NONE => offset == 0,
+            class => {
+                let slot_bytes = class.geometry().slot_bytes as usize;
+                let slots = class.geometry().slots as usize;
+                offset.is_multiple_of(slot_bytes) && offset / slot_bytes < slots
+            }
+        }
+    }
+
     /// Whether the object has a mapping of its own.
     pub(crate) fn is_huge(&self) -> bool {
         self.huge.get()
@@ -354,6 +385,20 @@ impl MSpan {
 
     /// Whether the last page is one without access.
     #[cfg(feature = "secure")]
+    /// Whether the objects in it have no bytes.
+    #[cfg(feature = "preload")]
+    pub(crate) fn is_zero(&self) -> bool {
+        self.flags.load(Relaxed) & ZERO != 0
+    }
+
+    /// Says that the objects in it have no bytes. Before anyone else knows the span.
+    #[cfg(feature = "preload")]
+    pub(crate) fn set_zero(&self) {
+        self.set_flag(ZERO, true);
+    }
+
+    /// Whether the last page is one without access.
+    #[cfg(feature = "secure")]
     pub(crate) fn is_guarded(&self) -> bool {
         self.flags.load(Relaxed) & GUARDED != 0
     }
@@ -362,6 +407,16 @@ impl MSpan {
     #[cfg(feature = "secure")]
     pub(crate) fn set_guarded(&self, guarded: bool) {
         self.set_flag(GUARDED, guarded);
+    }
+
+    /// Whether a guard page follows the huge object, and belongs to it. Its owner asks.
+    pub(crate) fn has_guard_behind(&self) -> bool {
+        self.flags.load(Relaxed) & GUARD_BEHIND != 0
+    }
+
+    /// Says whether [`Self::has_guard_behind`]. The owner of the huge object calls.
+    pub(crate) fn set_guard_behind(&self, guarded: bool) {
+        self.set_flag(GUARD_BEHIND, guarded);
     }
 
     /// A load and a store: one writer at a time.

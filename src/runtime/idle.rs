@@ -22,10 +22,9 @@
 #![allow(unsafe_code)]
 
 use core::ops::Range;
-use core::ptr::NonNull;
 
 use super::{EXIT_HOOK, REGISTRY};
-use crate::mcache::{self, EMPTY, MCache, Owner};
+use crate::mcache::{self, EMPTY, Face, MCache, Owner};
 use crate::sys::{self, SlotOfThread, Wait};
 
 /// Which threads count as idle.
@@ -51,7 +50,7 @@ pub(super) fn has_again() -> bool {
     let Some(own) = own() else { return false };
     // Who empties it has this lock.
     let registry = REGISTRY.lock();
-    sys::set_thread_slot(NonNull::from(own.face()).cast());
+    sys::set_thread_slot(own.face().as_word());
     drop(registry);
     true
 }
@@ -76,9 +75,9 @@ pub(super) fn all_attach_again() {
             continue;
         };
         for face in mcache.faces() {
-            let (face, empty) = (NonNull::from(face), NonNull::from(&EMPTY));
+            let empty = Face::of_sentinel(&EMPTY);
             // SAFETY: the owner's exit hook takes the lock that is held here before the thread ends.
-            unsafe { owner.slot.replace(face.cast(), empty.cast()) };
+            unsafe { owner.slot.replace(face.as_word(), empty.as_word()) };
         }
     }
 }
@@ -122,9 +121,9 @@ fn empty_if_idle(mcache: &MCache, which: Idle) {
     let Some(wait) = Wait::of(owner.thread) else {
         return;
     };
-    let (face, empty) = (NonNull::from(mcache.face()), NonNull::from(&EMPTY));
+    let (face, empty) = (mcache.face(), Face::of_sentinel(&EMPTY));
     // SAFETY: the owner's exit hook takes the lock that is held here before the thread ends.
-    if !unsafe { owner.slot.replace(face.cast(), empty.cast()) }
+    if !unsafe { owner.slot.replace(face.as_word(), empty.as_word()) }
         || !sys::barrier_in_all_threads()
         || mcache.is_busy_now()
         || !wait.lasts()
@@ -175,7 +174,7 @@ mod tests {
             from_main.recv().unwrap();
             let object = alloc(200);
             free(object, 200);
-            core::ptr::eq(super::super::magazines(), own.face())
+            super::super::magazines() == own.face()
         });
         let address = from_thread.recv().unwrap();
         let mcache = mcache::all()

@@ -32,7 +32,7 @@ use core::ptr::{self, NonNull};
 use spin::Once;
 
 use crate::base::size_class::SizeClass;
-use crate::mcache::{DETACHED, MCache, Magazines, budget};
+use crate::mcache::{DETACHED, Face, MCache, budget};
 use crate::shards::shard_count;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -87,10 +87,9 @@ static EXIT_HOOK: Once<Option<ExitHook>> = Once::new();
 
 /// This thread's mcache, of which the fast paths use the magazines; or a sentinel.
 #[inline(always)] // Part of the fast path.
-pub(crate) fn magazines() -> &'static Magazines {
-    // SAFETY: the slot holds the address of a static `Magazines` or of a face of an mcache; both live
-    // for ever.
-    unsafe { sys::thread_slot().cast().as_ref() }
+pub(crate) fn magazines() -> Face {
+    // SAFETY: the slot holds `EMPTY`, or what `Face::as_word` gave.
+    unsafe { Face::from_word(sys::thread_slot()) }
 }
 
 /// This thread's mcache; attaches the thread if it has none. `None` for a thread that was detached,
@@ -104,12 +103,12 @@ pub(crate) fn mcache() -> Option<Entered> {
                 let mcache = unsafe { mcache.as_ref() };
                 mcache.enter();
                 let entered = Entered(mcache);
-                if ptr::eq(self::magazines(), magazines) {
+                if self::magazines() == magazines {
                     return Some(entered);
                 }
                 // It was taken back just now.
             }
-            None if ptr::eq(magazines, &DETACHED) => return None,
+            None if magazines == Face::of_sentinel(&DETACHED) => return None,
             None if idle::has_again() => {}
             None => attach()?,
         }
@@ -164,13 +163,16 @@ fn attach() -> Option<()> {
         idle::all_attach_again();
     }
     // Then the slot: what the system allocates from here on finds the thread attached.
-    sys::set_thread_slot(NonNull::from(own.face()).cast());
+    sys::set_thread_slot(own.face().as_word());
     let hook = EXIT_HOOK.call_once(|| {
         STARTED_NS.store(sys::now_ns(), Relaxed);
         // The preloaded library does it in its constructor: this may be a call of the C library that
         // holds the lock of its list of handlers.
         #[cfg(not(feature = "preload"))]
-        at_fork();
+        {
+            at_fork();
+            at_exit();
+        }
         ExitHook::new(detach)
     });
     if hook.is_some_and(|hook| hook.set(mcache.cast())) {
@@ -178,7 +180,7 @@ fn attach() -> Option<()> {
         return Some(());
     }
     // Nobody would empty it when the thread exits.
-    sys::set_thread_slot(NonNull::from(&DETACHED).cast());
+    sys::set_thread_slot(Face::of_sentinel(&DETACHED).as_word());
     ATTACHED.fetch_sub(1, Relaxed);
     empty_and_free(mcache);
     None
@@ -187,6 +189,29 @@ fn attach() -> Option<()> {
 /// Has the handlers called around each `fork`.
 pub(crate) fn at_fork() {
     sys::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/// Has what waits in caches looked at when the process ends by `exit`.
+pub(crate) fn at_exit() {
+    sys::at_exit(free_at_exit);
+}
+
+/// Time in which each lock has to come free at the end: 0.1 s.
+const LOCKS_AT_EXIT_NS: u64 = 100_000_000;
+
+/// The end of the process: what was freed and still waits in this thread's mcache, in those that no thread
+/// has, or in a depot, goes to its spans, whose bits tell what was freed wrongly.
+extern "C" fn free_at_exit() {
+    if !is_whole(sys::now_ns() + LOCKS_AT_EXIT_NS) {
+        return; // In a signal handler, in the middle of a call.
+    }
+    if idle::own().is_some()
+        && let Some(mcache) = mcache()
+    {
+        mcache.flush_all();
+    }
+    empty_free_mcaches();
+    mcentral::drain_depots();
 }
 
 impl FreeMCaches {
@@ -230,7 +255,7 @@ unsafe extern "C" fn detach(mcache: *mut c_void) {
     let Some(mcache) = NonNull::new(mcache.cast::<MCache>()) else {
         return;
     };
-    sys::set_thread_slot(NonNull::from(&DETACHED).cast());
+    sys::set_thread_slot(Face::of_sentinel(&DETACHED).as_word());
     let threads_left = ATTACHED.fetch_sub(1, Relaxed) - 1;
     scavenge::wake_if_last(threads_left);
     let mut free = REGISTRY.lock();
@@ -273,7 +298,7 @@ pub(crate) fn decide_secure() {
 /// Gives the calling thread the face of its mcache that each call is to find from here on.
 fn turn_face() {
     if let Some(mcache) = mcache() {
-        sys::set_thread_slot(NonNull::from(mcache.face()).cast());
+        sys::set_thread_slot(mcache.face().as_word());
     }
 }
 
@@ -340,6 +365,8 @@ pub(crate) fn lock_uses(each: &mut impl FnMut(LockUse)) {
 /// middle of a call of the allocator. All locks have to come free until that time, of a thread's clock.
 pub(crate) fn is_whole(deadline_ns: u64) -> bool {
     let is_busy = idle::own().is_some_and(MCache::is_busy_now);
+    #[cfg(feature = "preload")]
+    let is_busy = is_busy || !crate::zero::locks_come_free(deadline_ns);
     !is_busy
         && REGISTRY.comes_free(deadline_ns)
         && mcentral::locks_come_free(deadline_ns)
@@ -366,6 +393,8 @@ fn lock_floors() {
     REGISTRY.lock_for_fork();
     mcentral::lock_for_fork();
     secure::lock_for_fork();
+    #[cfg(feature = "preload")]
+    crate::zero::lock_for_fork();
     mheap::spans::lock_for_fork();
     mheap::run_cache::lock_for_fork();
     mheap::lock_for_fork();
@@ -388,6 +417,8 @@ unsafe fn unlock_floors() {
         mheap::run_cache::unlock_after_fork();
         mheap::spans::unlock_after_fork();
         secure::unlock_after_fork();
+        #[cfg(feature = "preload")]
+        crate::zero::unlock_after_fork();
         mcentral::unlock_after_fork();
         REGISTRY.unlock_after_fork();
     }

@@ -148,7 +148,8 @@ pub struct Stats {
     /// what went back of their free slots, free pages that are backed, huge objects and free mappings of them,
     /// records.
     pub backed_bytes: usize,
-    /// Bytes of address space that the allocator has from the system.
+    /// Bytes of address space that the allocator has from the system, but for the guard pages of arenas and huge
+    /// objects.
     pub mapped_bytes: usize,
     /// Bytes of the allocator's own records.
     pub record_bytes: usize,

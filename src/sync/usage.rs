@@ -99,6 +99,8 @@ pub fn ticks() -> u64 {
 pub fn lock_uses(mut each: impl FnMut(LockUse)) {
     crate::runtime::lock_uses(&mut each);
     crate::mcentral::lock_uses(&mut each);
+    #[cfg(feature = "preload")]
+    crate::zero::lock_uses(&mut each);
     crate::mheap::spans::lock_uses(&mut each);
     crate::mheap::run_cache::lock_uses(&mut each);
     crate::mheap::lock_uses(&mut each);

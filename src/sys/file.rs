@@ -10,6 +10,7 @@ use super::linux::KeepErrno;
 
 /// Has a function called when the process ends by `exit`. Nothing happens if there is no memory.
 pub(crate) fn at_exit(function: extern "C" fn()) {
+    let _errno = KeepErrno::new();
     // SAFETY: a plain function of this library.
     unsafe { libc::atexit(function) };
 }

@@ -134,7 +134,6 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, bytes: usize) -> bool {
 ///
 /// # Safety
 /// As for [`commit`], and nothing uses the range meanwhile.
-#[cfg(feature = "secure")]
 pub(crate) unsafe fn protect(start: NonNull<u8>, bytes: usize) -> bool {
     let _errno = KeepErrno::new();
     // SAFETY: the caller owns the range, and gives up access to it.

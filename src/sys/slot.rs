@@ -185,6 +185,12 @@ impl SlotOfThread {
         NonNull::new(word::address().cast()).map(Self)
     }
 
+    /// Where it is: in the thread-local memory of its thread.
+    #[cfg(feature = "preload")]
+    pub(super) fn address(self) -> usize {
+        self.0.addr().get()
+    }
+
     /// Changes the word from `old` to `new`; false if it was not `old`.
     ///
     /// # Safety

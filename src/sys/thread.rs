@@ -103,7 +103,7 @@ pub(crate) fn thread_name() -> [u8; 16] {
 
 /// Whether the 8 bytes at an address can be read. A system call that reads a set of signals from there, and
 /// refuses to do anything with it, says so.
-#[cfg(feature = "profile")]
+#[cfg(any(test, feature = "profile"))]
 pub(crate) fn is_readable(address: usize) -> bool {
     let _errno = KeepErrno::new();
     const NO_SUCH_CHANGE: c_int = -1;

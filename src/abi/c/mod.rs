@@ -6,16 +6,18 @@
 //!
 //! * Objects are aligned to 16 bytes whatever their size, so the classes of 8 and 24 bytes and the
 //!   tiny ones are not used here.
-//! * `malloc(0)` is an object of its own. `realloc(p, 0)` frees `p` and returns null, as in glibc.
+//! * `malloc(0)` is an object of its own, and any access to it faults ([`zero`]); beyond an alignment of 16 it is
+//!   like one of a byte. `realloc(p, 0)` frees `p` and returns null, as in glibc.
 //! * A size above `PTRDIFF_MAX`, or a product that overflows, is ENOMEM.
 //! * `aligned_alloc` does not ask the size to be a multiple of the alignment; an alignment that is
 //!   not a power of two is EINVAL. `memalign` rounds it up, as glibc does.
 //! * What `malloc_usable_size` says may be written: in secure mode what was asked for, and not more. An object stays in its place when its size
 //!   changes within the upper half of that.
-//! * A pointer that is not from this heap is reported once and left alone (see [`foreign`]).
+//! * A pointer that is not from this heap is fatal where no allocator can have handed it out, else reported
+//!   once and left alone (see [`foreign`]).
 //!
 //! A pointer comes without its size, so its class is looked up: one load from the table of arenas,
-//! one that depends on it from the arena's. All else is as for `GlobalAlloc`, and both may be used
+//! one that depends on it from the arena's. That tells whether an object can begin there as well. All else is as for `GlobalAlloc`, and both may be used
 //! in one program.
 //!
 //! Nothing unwinds out of these functions (but C++'s `new`), and yet they are `extern "C-unwind"`: the
@@ -40,14 +42,14 @@ use core::ffi::c_void;
 use core::ptr;
 
 use crate::arena::{Place, class_at, place_of};
-use crate::base::fatal::{Crime, fatal};
+use crate::base::fatal::{Crime, fatal_in};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct};
 use crate::mcache::is_rare;
 use crate::mspan::MSpan;
 use crate::record::{self, raw::Kind};
 use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
-use crate::{guarded, large, malloc, runtime, sys};
+use crate::{guarded, large, malloc, runtime, sys, zero};
 
 /// The alignment of every object, `alignof(max_align_t)` of the platforms.
 const ALIGN: usize = 16;
@@ -137,7 +139,12 @@ fn allocate_from(size: usize, align: usize, caller: Caller) -> *mut c_void {
     if size > SIZE_MAX - (align - 1) {
         return out_of_memory();
     }
-    allocated(malloc::alloc_from(size, align, caller), size, align)
+    let object = if size == 0 && align <= ALIGN {
+        zero::alloc()
+    } else {
+        malloc::alloc_from(size, align, caller)
+    };
+    allocated(object, size, align)
 }
 
 /// The end of an allocation of the slow kind: null is no memory, and calls that are recorded take no other way.
@@ -203,7 +210,10 @@ unsafe extern "C-unwind" fn allocate_zeroed_rest_from(
             if is_recorded {
                 record::note(Kind::Begin, ptr::null_mut(), 0, ALIGN);
             }
-            let object = or_out_of_memory(malloc::alloc_zeroed_from(bytes, ALIGN, caller));
+            let object = or_out_of_memory(match bytes {
+                0 => zero::alloc(),
+                _ => malloc::alloc_zeroed_from(bytes, ALIGN, caller),
+            });
             if is_recorded {
                 record::note(Kind::EndZeroed, object, bytes, ALIGN);
             }
@@ -221,7 +231,7 @@ unsafe extern "C-unwind" fn allocate_zeroed_rest_from(
 #[inline(always)] // The fast path of `free`.
 unsafe fn release(object: *mut c_void) {
     if let Some(class) = class_at(object.addr())
-        && runtime::magazines().get(class).push(object.cast())
+        && runtime::magazines().push(class, object.cast())
     {
         return;
     }
@@ -250,10 +260,11 @@ unsafe extern "C-unwind" fn release_slow_from(
     if guarded::contains(object.addr()) {
         return guarded::free(object, None, Caller::new(frame, return_address));
     }
-    if secure::is_on() {
+    if secure::is_on() && !has_no_bytes(object) {
         return release_secure(object, Told::Nothing);
     }
-    match live_span(object) {
+    match live_span("free", object) {
+        Some(span) if span.is_zero() => zero::free(span, object),
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
         Some(span) => malloc::free_small(span.class(), object),
         None => foreign::report("free", object.addr()),
@@ -266,15 +277,36 @@ fn release_secure(object: *mut u8, told: Told) {
     }
 }
 
-/// The span that an object lies in; `None` if it is not from this heap. Aborts on free memory, and on
-/// a tiny object of `GlobalAlloc`, which C has no business with.
-fn live_span(object: *mut u8) -> Option<&'static MSpan> {
-    match place_of(object.addr()) {
-        Place::Live(span) if span.class().is_tiny() => fatal(Crime::WrongLayout, object.addr()),
-        Place::Live(span) if span.is_free() => fatal(Crime::FreeMemory, object.addr()),
-        Place::Live(span) => Some(span),
-        Place::Free => fatal(Crime::FreeMemory, object.addr()),
-        Place::Foreign => None,
+/// Whether an object of no bytes is there.
+fn has_no_bytes(object: *mut u8) -> bool {
+    matches!(place_of(object.addr()), Place::Live(span) if span.is_zero())
+}
+
+/// The span that an object lies in, which begins there; `None` if it is not from this heap. Aborts on the
+/// middle of an object, on free memory, and on a tiny object of `GlobalAlloc`, which C has no business with.
+fn live_span(function: &str, object: *mut u8) -> Option<&'static MSpan> {
+    let crime = match place_of(object.addr()) {
+        Place::Live(span) if span.class().is_tiny() => Crime::WrongLayout,
+        Place::Live(span) if span.is_free() => Crime::FreeMemory,
+        Place::Live(span) if !span.can_begin_at(object) => Crime::InteriorPointer,
+        // A free says more of it, and looks by itself.
+        Place::Live(span)
+            if span.is_zero() && function != "free" && zero::is_free(span, object) =>
+        {
+            Crime::FreeMemory
+        }
+        Place::Live(span) => return Some(span),
+        Place::Free => Crime::FreeMemory,
+        Place::Foreign => return None,
+    };
+    fatal_in(function, crime, object.addr())
+}
+
+/// Aborts on an object of a class that waits to be handed out again, as far as this thread knows.
+#[inline]
+fn check_in_use(function: &str, class: SizeClass, object: *mut u8) {
+    if runtime::magazines().waits(class, object) {
+        fatal_in(function, Crime::FreeMemory, object.addr());
     }
 }
 
@@ -315,7 +347,8 @@ unsafe fn reallocate_recorded(object: *mut c_void, size: usize) -> *mut c_void {
 #[inline]
 unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void {
     match class_at(object.addr()) {
-        Some(class) if class != SizeClass::NONE && size != 0 && !secure::is_on() => {
+        Some(class) if size != 0 && !secure::is_on() => {
+            check_in_use("realloc", class, object.cast());
             let usable = class.object_bytes();
             if stays(usable, size) {
                 return object;
@@ -363,18 +396,18 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
         // SAFETY: the caller's contract.
         return unsafe { move_to_new_for(object, usable, size, caller) };
     }
-    if secure::is_on() {
+    if secure::is_on() && !has_no_bytes(object.cast()) {
         return reallocate_secure(object, size, caller);
     }
-    let Some(span) = live_span(object.cast()) else {
+    let Some(span) = live_span("realloc", object.cast()) else {
         foreign::report("realloc", object.addr());
         return out_of_memory();
     };
     if size > SIZE_MAX - ALIGN {
         return out_of_memory();
     }
-    let usable = span.usable_bytes();
-    if class_for(size, ALIGN) != SizeClass::NONE {
+    let usable = usable_of(span);
+    if span.is_zero() || class_for(size, ALIGN) != SizeClass::NONE {
         // SAFETY: the caller's contract.
         return unsafe { move_to_new_for(object, usable, size, caller) };
     }
@@ -466,31 +499,44 @@ unsafe fn move_to(
 
 /// Bytes of an object that may be used; zero for null and for what is not from this heap.
 fn usable_size(object: *mut c_void) -> usize {
+    if object.is_null() {
+        return 0;
+    }
+    const FUNCTION: &str = "malloc_usable_size";
+    usable_size_at(FUNCTION, object).unwrap_or_else(|| {
+        foreign::report(FUNCTION, object.addr());
+        0
+    })
+}
+
+/// Bytes of an object that may be used; `None` for null and for what is not from this heap. Aborts on what is
+/// no object.
+fn usable_size_at(function: &str, object: *mut c_void) -> Option<usize> {
     if guarded::contains(object.addr()) {
-        return guarded::bytes_of(object.cast(), Caller::new(0, 0));
+        return Some(guarded::bytes_of(object.cast(), Caller::new(0, 0)));
     }
-    if secure::is_on() && !object.is_null() {
-        return secure::size_of(object.cast()).unwrap_or_else(|| {
-            foreign::report("malloc_usable_size", object.addr());
-            0
-        });
+    if secure::is_on() && !has_no_bytes(object.cast()) {
+        return secure::size_of(object.cast());
     }
-    match class_at(object.addr()) {
-        Some(class) if class != SizeClass::NONE => class.object_bytes(),
-        _ if object.is_null() => 0,
-        _ => {
-            let Some(span) = live_span(object.cast()) else {
-                foreign::report("malloc_usable_size", object.addr());
-                return 0;
-            };
-            span.usable_bytes()
-        }
+    if let Some(class) = class_at(object.addr()) {
+        check_in_use(function, class, object.cast());
+        return Some(class.object_bytes());
+    }
+    live_span(function, object.cast()).map(usable_of)
+}
+
+/// Bytes of an object without a class that may be used.
+fn usable_of(span: &MSpan) -> usize {
+    if span.is_zero() {
+        0
+    } else {
+        span.usable_bytes()
     }
 }
 
-/// Bytes that an object of `size` bytes at `align` could use; zero if there can be none.
+/// Bytes that an object of `size` bytes at `align` could use; zero also if there can be none.
 fn usable_size_for(size: usize, align: usize) -> usize {
-    if size > SIZE_MAX - (align - 1) {
+    if size > SIZE_MAX - (align - 1) || (size == 0 && align <= ALIGN) {
         return 0;
     }
     if secure::is_on() {

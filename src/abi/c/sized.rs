@@ -3,7 +3,10 @@
 use core::ffi::{c_int, c_void};
 
 use super::aligned::allocate_aligned;
-use super::{ALIGN, allocate, reallocate, release, release_secure, usable_size, usable_size_for};
+use super::{
+    ALIGN, SIZE_MAX, allocate, has_no_bytes, reallocate, release, release_secure, usable_size,
+    usable_size_at, usable_size_for,
+};
 use crate::base::fatal::{Crime, fatal};
 use crate::secure::{self, Told};
 use crate::{guarded, record, sys};
@@ -45,14 +48,19 @@ extern "C-unwind" fn malloc_good_size(size: usize) -> usize {
 /// `nallocx` (jemalloc): the usable size of an object with these flags; zero if there can be none.
 #[unsafe(no_mangle)]
 extern "C-unwind" fn nallocx(size: usize, flags: c_int) -> usize {
-    usable_size_for(size, (1_usize << (flags & 63)).max(ALIGN))
+    usable_size_for(size, align_of_flags(flags).max(ALIGN))
 }
 
-/// `sdallocx` (jemalloc). The size is not looked at.
+/// `sdallocx` (jemalloc). Aborts as `free_aligned_sized` does.
 #[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn sdallocx(object: *mut c_void, _size: usize, _flags: c_int) {
+unsafe extern "C-unwind" fn sdallocx(object: *mut c_void, size: usize, flags: c_int) {
     // SAFETY: the caller's contract.
-    unsafe { release(object) }
+    unsafe { release_sized(object, align_of_flags(flags), size) }
+}
+
+/// The alignment that flags of jemalloc ask for.
+fn align_of_flags(flags: c_int) -> usize {
+    1 << (flags & 63)
 }
 
 /// `alloc_at_least` (TCMalloc).
@@ -75,28 +83,39 @@ extern "C-unwind" fn aligned_alloc_at_least(align: usize, size: usize) -> Sized 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn free_sized(object: *mut c_void, size: usize) {
     // SAFETY: the caller's contract.
-    unsafe { release_sized(object, size) }
+    unsafe { release_sized(object, 1, size) }
 }
 
 /// `free_aligned_sized` (C23 7.24.3.5). Aborts if the object can't have had that size or alignment.
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn free_aligned_sized(object: *mut c_void, align: usize, size: usize) {
-    if object.addr() & align.wrapping_sub(1) != 0 {
-        fatal(Crime::WrongSize, object.addr());
-    }
     // SAFETY: the caller's contract.
-    unsafe { release_sized(object, size) }
+    unsafe { release_sized(object, align, size) }
+}
+
+/// Whether an object with so many usable bytes can have been asked for with this size and alignment, or
+/// have got the size from `realloc`, which leaves it where it uses the upper half.
+fn can_have_had(usable: usize, align: usize, size: usize) -> bool {
+    size <= usable
+        && (size >= (usable / 2).saturating_sub(ALIGN / 2)
+            || usable_size_for(size, align.clamp(ALIGN, SIZE_MAX / 2 + 1)) == usable)
+}
+
+/// Whether the secure mode knows the size of an object, and nobody else has to hear of its free.
+fn tells_size(object: *mut c_void) -> bool {
+    let is_another = object.is_null() || guarded::contains(object.addr());
+    !is_another && !has_no_bytes(object.cast()) && !record::is_on()
 }
 
 /// # Safety
 /// As for [`release`].
-unsafe fn release_sized(object: *mut c_void, size: usize) {
-    let is_plain = !object.is_null() && !guarded::contains(object.addr()) && !record::is_on();
-    if secure::is_on() && is_plain {
+unsafe fn release_sized(object: *mut c_void, align: usize, size: usize) {
+    if secure::is_on() && tells_size(object) {
         return release_secure(object.cast(), Told::Size(size));
     }
-    let usable = usable_size(object);
-    if usable != 0 && size > usable {
+    if let Some(usable) = usable_size_at("free", object)
+        && (object.addr() & align.wrapping_sub(1) != 0 || !can_have_had(usable, align, size))
+    {
         fatal(Crime::WrongSize, object.addr());
     }
     // SAFETY: the caller's contract.

@@ -3,7 +3,7 @@
 //! The environment is read once ([`config::init`]), by the first allocation after the C library has
 //! begun, and at the latest by the constructor here. Allocations before that, by the dynamic linker,
 //! find the defaults. Calls are counted, and secure, from the constructor on, and
-//! it arranges for the reports.
+//! it arranges for the reports, and for a last look at what was freed.
 
 use crate::{config, record, report, runtime, sys};
 
@@ -16,6 +16,7 @@ extern "C" fn start() {
     runtime::decide_secure();
     sys::stay_loaded(&CONSTRUCTOR);
     runtime::at_fork();
+    runtime::at_exit();
     if record::begin() | config::counts_calls() {
         runtime::count_calls();
     }

@@ -191,7 +191,7 @@ impl SizeClass {
 
     /// How its span class cuts spans.
     #[inline]
-    pub(crate) fn geometry(self) -> &'static Geometry {
+    pub(crate) const fn geometry(self) -> &'static Geometry {
         &GEOMETRY[self.span_class().index()]
     }
 }
