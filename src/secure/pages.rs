@@ -81,7 +81,7 @@ pub(super) fn alloc(
         return ptr::null_mut();
     };
     // What is to be verified first can't be cleared yet.
-    let is_verified = does(Secure::FILL) && !does(Secure::PROTECT);
+    let is_verified = does(Secure::FILL);
     let object = malloc::alloc_pages(bytes, align, zeroed && !is_verified);
     finish(object, size, guard, zeroed && is_verified, caller)
 }
@@ -173,16 +173,22 @@ pub(super) fn free(span: &'static MSpan, object: *mut u8, told: Told) {
         }
         protect::put(span);
     } else {
-        if is_cleared || does(Secure::FILL) {
+        if is_cleared {
             fill(span);
         }
-        if does(Secure::FILL) && !span.is_huge() {
-            State::set(span, State::Filled);
-        }
+        fill_if_wanted(span);
         large::forget_sample(span);
         large::free_span(span);
     }
     scavenge::after_free();
+}
+
+/// Fills a freed object, and notes that, if the mode does so. Whoever has its pages calls.
+pub(super) fn fill_if_wanted(span: &MSpan) {
+    if does(Secure::FILL) && !span.is_huge() {
+        fill(span);
+        State::set(span, State::Filled);
+    }
 }
 
 fn fill(span: &MSpan) {

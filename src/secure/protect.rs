@@ -7,7 +7,7 @@
 
 use core::ptr::NonNull;
 
-use super::states;
+use super::{pages, states};
 use crate::base::PAGE_BYTES;
 use crate::counters::PageObjects;
 use crate::mheap::{huge, huge_pages, run_cache};
@@ -150,6 +150,8 @@ fn give_back(waiting: Waiting) {
         backed::add(span.bytes());
         large::free_released(span);
     } else {
+        // From here on a write is seen when the pages are used again.
+        pages::fill_if_wanted(span);
         large::free_span(span);
     }
 }
