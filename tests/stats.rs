@@ -328,7 +328,7 @@ fn large_objects_add_up_while_threads_take_and_free_them() {
         let stop = AtomicBool::new(false);
         let started = AtomicUsize::new(0);
         thread::scope(|scope| {
-            for seed in 0..THREADS as u64 {
+            let threads = (0..THREADS as u64).map(|seed| {
                 let (stop, started) = (&stop, &started);
                 scope.spawn(move || {
                     let mut numbers = Numbers(seed);
@@ -340,8 +340,9 @@ fn large_objects_add_up_while_threads_take_and_free_them() {
                         objects[place] = Some(Object::new(size, 1, seed));
                         started.fetch_add(1, Relaxed);
                     }
-                });
-            }
+                })
+            });
+            let threads: Vec<_> = threads.collect();
             while started.load(Relaxed) < THREADS * 100 {
                 spin_loop();
             }
@@ -351,6 +352,8 @@ fn large_objects_add_up_while_threads_take_and_free_them() {
                 assert!(stats.large_live_objects - before.large_live_objects <= THREADS * 8);
             }
             stop.store(true, Relaxed);
+            // The end of the scope does not wait for the threads' exit hooks.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
         });
         let end = stats();
         check_quiet(&end);
