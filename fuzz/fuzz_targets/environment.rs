@@ -33,6 +33,7 @@ mod config {
     mod environment;
     mod options;
     mod parse;
+    mod secure;
     mod state;
     mod triggers;
     mod values;
