@@ -99,14 +99,14 @@ fn alloc_is_short_and_has_no_call_and_no_locked_instruction() {
 #[test]
 fn dealloc_is_short_and_has_no_call_and_no_locked_instruction() {
     let example = deps().with_file_name("examples").join("wordcount");
-    assert_fast(&example, "14___rust_dealloc", 31 + GUARDED);
+    assert_fast(&example, "14___rust_dealloc", 29 + GUARDED);
 }
 
 #[test]
 fn configured_allocator_is_as_fast() {
     let this = std::env::current_exe().expect("the test's own path");
     assert_fast(&this, "12___rust_alloc", 20 + SAMPLING);
-    assert_fast(&this, "14___rust_dealloc", 31 + GUARDED);
+    assert_fast(&this, "14___rust_dealloc", 29 + GUARDED);
 }
 
 #[cfg(feature = "preload")]

@@ -26,6 +26,8 @@ const RESERVED_BYTES: usize = POOL_BYTES + PAGE_BYTES_MAX;
 /// Most bytes of pages that objects lie in: 320 KiB, so that with the records it is less than half a MiB, and of
 /// 128 places 48 hold only what was freed.
 const LIVE_BYTES_MAX: usize = 320 << 10;
+/// With less address space than that, none of it goes to guarded objects: 256 MiB.
+const ADDRESS_SPACE_MIN: usize = 256 << 20;
 /// One part of so many of a CPU's time may go to guarded objects, at the default rate.
 const COST_DIVISOR: u64 = 400;
 /// Of which so much may be saved up, and is there at the start: 0.1 ms, some ten objects, so that a program that
@@ -191,6 +193,9 @@ impl Pool {
             return None;
         }
         self.is_refused = true;
+        if sys::address_space_bytes().is_some_and(|bytes| bytes < ADDRESS_SPACE_MIN) {
+            return None;
+        }
         let page_bytes = sys::page_bytes();
         self.place_bytes = PLACE_BYTES.max(2 * page_bytes);
         self.count = POOL_BYTES / self.place_bytes;

@@ -18,6 +18,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::{Run, alloc_run, free_run, spans};
+use crate::arena::Arena;
 use crate::base::PAGE_BYTES;
 use crate::counters::PageObjects;
 use crate::mspan::MSpan;
@@ -41,7 +42,17 @@ const CACHED_PAGES_MAX: u32 = 128;
 #[derive(Clone, Copy)]
 struct Bin {
     len: u32,
-    runs: [Option<FreeRun>; RUNS_A_BIN],
+    runs: [Kept; RUNS_A_BIN],
+}
+
+/// A run in a bin: a span, or pages of an arena. All-zero bytes are none of both, so that the shards, which are
+/// empty at the start, take no room in the program's file.
+#[derive(Clone, Copy)]
+struct Kept {
+    span: Option<&'static MSpan>,
+    arena: Option<&'static Arena>,
+    first: u32,
+    fresh: bool,
 }
 
 /// A run that is free.
@@ -71,7 +82,7 @@ const EMPTY: Bins = Bins {
     large: PageObjects::NONE,
     bins: [Bin {
         len: 0,
-        runs: [None; RUNS_A_BIN],
+        runs: [Kept::NONE; RUNS_A_BIN],
     }; RUN_PAGES_MAX],
 };
 
@@ -211,6 +222,43 @@ pub(crate) fn lists(from: u32, to: u32) -> u64 {
     (u64::MAX << (from - 1)) & (u64::MAX >> (RUN_PAGES_MAX as u32 - to))
 }
 
+impl Kept {
+    const NONE: Self = Self {
+        span: None,
+        arena: None,
+        first: 0,
+        fresh: false,
+    };
+
+    fn new(run: FreeRun) -> Self {
+        match run {
+            FreeRun::Span(span) => Self {
+                span: Some(span),
+                ..Self::NONE
+            },
+            FreeRun::Pages(run) => Self {
+                arena: Some(run.arena),
+                first: run.first,
+                fresh: run.fresh,
+                ..Self::NONE
+            },
+        }
+    }
+
+    /// The run, which has so many pages.
+    fn get(self, count: u32) -> Option<FreeRun> {
+        if let Some(span) = self.span {
+            return Some(FreeRun::Span(span));
+        }
+        Some(FreeRun::Pages(Run {
+            arena: self.arena?,
+            first: self.first,
+            count,
+            fresh: self.fresh,
+        }))
+    }
+}
+
 impl FreeRun {
     /// The pages alone. Without a lock of this floor or one above it.
     fn into_pages(self) -> Option<Run> {
@@ -234,7 +282,7 @@ impl Bins {
     fn pop(&mut self, count: u32) -> Option<FreeRun> {
         let bin = self.bins.get_mut(count as usize - 1)?;
         let last = bin.len.checked_sub(1)?;
-        let run = bin.runs.get_mut(last as usize)?.take();
+        let run = bin.runs.get(last as usize)?.get(count);
         bin.len = last;
         if last == 0 {
             self.occupied &= !lists(count, count);
@@ -254,7 +302,7 @@ impl Bins {
         if self.cached_pages + count > CACHED_PAGES_MAX {
             return false;
         }
-        *slot = Some(run);
+        *slot = Kept::new(run);
         bin.len += 1;
         self.occupied |= lists(count, count);
         self.cached_pages += count;

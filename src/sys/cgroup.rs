@@ -120,7 +120,7 @@ fn joined<'a>(parts: &[&[u8]], path: &'a mut [u8; PATH_BYTES]) -> Option<&'a CSt
 }
 
 /// The limit of the process's address space.
-fn address_space_bytes() -> Option<usize> {
+pub(crate) fn address_space_bytes() -> Option<usize> {
     let _errno = KeepErrno::new();
     let mut limits = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,

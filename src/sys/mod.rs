@@ -68,6 +68,8 @@ mod environment;
 pub(crate) use environment::*;
 #[cfg(all(target_os = "linux", not(loom)))]
 mod cgroup;
+#[cfg(all(feature = "guarded", target_os = "linux", not(loom)))]
+pub(crate) use cgroup::address_space_bytes;
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use cgroup::memory_allowed_bytes;
 #[cfg(all(target_os = "linux", not(loom)))]

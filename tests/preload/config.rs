@@ -4,7 +4,7 @@ use super::workshop::{Heap, Program, Run, Workshop, library};
 
 /// Options, with a value that they have and a word of what is told about one that they have not. A path
 /// may be anything.
-const OPTIONS: [(&str, &str, &str); 13] = [
+const OPTIONS: [(&str, &str, &str); 14] = [
     ("SPANMALLOC_BACKGROUND", "0", "0 or 1"),
     (
         "SPANMALLOC_RELEASE",
@@ -16,6 +16,11 @@ const OPTIONS: [(&str, &str, &str); 13] = [
     ("SPANMALLOC_MEMLIMIT_HARD", "0", "0 or 1"),
     ("SPANMALLOC_THP", "never", "auto or always or never"),
     ("SPANMALLOC_FOREIGN", "abort", "report or abort"),
+    (
+        "SPANMALLOC_SECURE",
+        "canary,fill",
+        "none or 1 or all or checks or canary or fill or quarantine or random or protect or guards or zero",
+    ),
     ("SPANMALLOC_GUARDED", "7", "<n>"),
     ("SPANMALLOC_COUNT", "1", "0 or 1"),
     ("SPANMALLOC_STATS", "none", TRIGGERS),

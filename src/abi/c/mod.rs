@@ -49,6 +49,7 @@ use crate::mcache::is_rare;
 use crate::mspan::MSpan;
 use crate::record::{self, raw::Kind};
 use crate::secure::{self, Told};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sys::caller::{Caller, entry};
 use crate::{guarded, large, malloc, runtime, sys, zero};
 
@@ -56,6 +57,10 @@ use crate::{guarded, large, malloc, runtime, sys, zero};
 const ALIGN: usize = 16;
 /// Larger objects do not exist: differences of their pointers would overflow.
 const SIZE_MAX: usize = isize::MAX as usize;
+
+/// Whether an object has stayed as large as it was because the system had no memory for a smaller one. **Any
+/// thread; atomic**, a note: sizes tell less from here on.
+static HAS_STAYED: AtomicBool = AtomicBool::new(false);
 
 /// `malloc`: C17 7.22.3.4.
 #[unsafe(no_mangle)]
@@ -414,8 +419,11 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
     }
     if size <= usable {
         let resized = large::resize(object.cast(), size, ALIGN);
-        // Else a mapping that can't be cut.
-        return resized.map_or(object, |resized| resized.as_ptr().cast());
+        let Some(resized) = resized else {
+            HAS_STAYED.store(true, Relaxed);
+            return object; // A mapping that can't be cut.
+        };
+        return resized.as_ptr().cast();
     }
     let new = match malloc::grow_large(object.cast(), size, ALIGN, caller) {
         Ok(resized) => return resized.as_ptr().cast(),
@@ -474,6 +482,7 @@ unsafe fn move_to_new_for(
     let moved = unsafe { move_to(object, usable, new, size) };
     if moved.is_null() && size <= usable {
         sys::set_errno(errno);
+        HAS_STAYED.store(true, Relaxed);
         return object;
     }
     moved

@@ -4,11 +4,12 @@ use core::ffi::{c_int, c_void};
 
 use super::aligned::allocate_aligned;
 use super::{
-    ALIGN, SIZE_MAX, allocate, has_no_bytes, reallocate, release, release_secure, usable_size,
-    usable_size_at, usable_size_for,
+    ALIGN, HAS_STAYED, SIZE_MAX, allocate, has_no_bytes, reallocate, release, release_secure,
+    usable_size, usable_size_at, usable_size_for,
 };
 use crate::base::fatal::{Crime, fatal};
 use crate::secure::{self, Told};
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::{guarded, record, sys};
 
 /// An object and the bytes of it that may be used.
@@ -94,10 +95,11 @@ unsafe extern "C-unwind" fn free_aligned_sized(object: *mut c_void, align: usize
 }
 
 /// Whether an object with so many usable bytes can have been asked for with this size and alignment, or
-/// have got the size from `realloc`, which leaves it where it uses the upper half.
+/// have got the size from `realloc`, which leaves it where it uses the upper half, or if there is no memory.
 fn can_have_had(usable: usize, align: usize, size: usize) -> bool {
     size <= usable
-        && (size >= (usable / 2).saturating_sub(ALIGN / 2)
+        && (HAS_STAYED.load(Relaxed)
+            || size >= (usable / 2).saturating_sub(ALIGN / 2)
             || usable_size_for(size, align.clamp(ALIGN, SIZE_MAX / 2 + 1)) == usable)
 }
 
