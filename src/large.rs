@@ -2,7 +2,7 @@
 //!
 //! *Large* objects are runs of pages from the page heap, exact to the page, each with a span record
 //! of class "none". *Huge* ones, of an arena's size or more, have a mapping of their own, so that
-//! they grow by `mremap` without a copy and go back to the system when freed.
+//! they grow by `mremap` without a copy; a few mappings of freed ones are kept for the next.
 //!
 //! Behind a huge object lies a *guard*, a page of the system without access that belongs to its mapping, unless
 //! address space is short.

@@ -37,7 +37,8 @@
 //! # Life of a free
 //!
 //! 1. The Layout gives the class. No look at the object, its span or any header.
-//! 2. The object is pushed to the magazine of the freeing thread, whoever allocated it. Done.
+//! 2. The object is pushed to the magazine of the freeing thread, whoever allocated it, unless it waits there
+//!    already as far as a small table tells: a double free. Done.
 //! 3. Full: the oldest half goes to the depot as a batch; if that is full too, object by object into
 //!    the bitmaps of their spans, each bit tested first.
 //! 4. A span whose last object comes back returns its pages to mheap.
@@ -61,18 +62,36 @@
 //! `meta` memory for records · `shards` which shard a thread uses · `pages` which pages of an arena are
 //! free · `mspan`, `span_set` spans, their bitmaps and sets · `depot` full magazines · `arena` address
 //! space, address to span · `counters` what happened how often · `mheap` the page heap · `mcentral` spans
-//! and batches by class · `tiny` several objects in a block · `mcache` magazines · `large` objects of
-//! whole pages · `runtime` threads, fork, idle threads · `scavenge` what goes back, and when · `malloc`
-//! the operations · `profile` samples of the heap · `guarded` objects between pages without access · `record` calls as they come · `stats` where the memory is ·
-//! `report` all of them on demand · `abi` the faces.
+//! and batches by class · `tiny` several objects in a block · `mcache` magazines · `zero` objects of no
+//! bytes · `runtime` threads, fork, idle threads · `large` objects of whole pages · `scavenge` what goes
+//! back, and when · `malloc` the operations · `secure` the secure mode · `profile` samples of the heap ·
+//! `guarded` objects between pages without access · `record` calls as they come · `stats` where the memory
+//! is · `report` all of them on demand · `abi` the faces.
+//!
+//! What is optional (`secure`, `profile`, `guarded`) is also called by floors above it; ARCHITECTURE.md says
+//! by which.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! * `secure`: the secure mode, which [`Config::secure`] or `SPANMALLOC_SECURE` turns on. Double frees, wrong
+//!   Layouts and pointers, overflows, and writes after a free end the process.
+//! * `guarded`: a few objects, chosen by chance, lie alone between pages without access, and misuse of one is
+//!   reported with stacks ([`Config::guarded`]). Has `profile`.
+//! * `profile`: samples of the heap, and profiles for pprof.
+//! * `allocator-api2`: the trait `Allocator` of that crate for [`SpanMalloc`].
+//! * `preload`: C's malloc family and C++'s operators, for `LD_PRELOAD`. Has `guarded` and `secure`.
+//! * `cli`: the tool `spanmalloc`. Has `preload`.
+//! * `lock-stats`: how long each kind of lock is held and waited for.
 //!
 //! # Errors, panics, safety
 //!
-//! Out of memory is null, and so is what a hard memory limit refuses. Nothing panics. A caller's crime that is seen (a double free, a pointer
-//! that is not from here, a wrong Layout) ends the process with one sentence on standard error that
-//! names the crime and the address. All functions may be called from any thread at any time, also
-//! from destructors of thread-local values, and in the child of a `fork`; but not from a signal handler
-//! that may have interrupted the allocator.
+//! Out of memory is null, and so is what a hard memory limit refuses. Nothing panics. A caller's crime that
+//! is seen (a double free, a pointer that is not from here, a wrong Layout) ends the process with one
+//! sentence on standard error that names the crime and the address; stacks follow where they are known. All
+//! functions may be called from any thread at any time, also from destructors of thread-local values, and in
+//! the child of a `fork`; but not from a signal handler that may have interrupted the allocator.
 
 #![no_std]
 // The model checker builds only the floors that have a protocol to check.

@@ -263,8 +263,8 @@ fn with_scavenger(mut alloc: impl FnMut() -> *mut u8) -> *mut u8 {
     object
 }
 
-/// Frees when the magazine is full, the thread has no mcache, or the object is the newest one in its
-/// magazine already; in secure mode always.
+/// Frees when the magazine is full, the thread has no mcache, or the object seems to wait in its magazine
+/// already; in secure mode always.
 #[cold]
 #[inline(never)]
 fn free_slow(object: *mut u8, size: usize, align: usize) {

@@ -163,8 +163,9 @@ fn shard_of(class: SizeClass, shard: usize) -> &'static Shard {
 }
 
 /// Takes up to `wanted` objects of the span class `class`; `take` gets the first of each run of neighbours,
-/// and their number. They come from the current span in `private`, the calling thread's half for the class, if it has any; else from the
-/// shards, and the rest of the last span is left in `private`. Zero only if the system has no memory.
+/// and their number. They come from the current span in `private`, the calling thread's half for the class, if
+/// it has any; else from the shards, and the rest of the last span is left in `private`. Zero only if the system
+/// has no memory.
 pub(crate) fn take(
     class: SizeClass,
     private: &PrivateSlots,

@@ -38,8 +38,8 @@ const NO_BASE: usize = 1 << 63;
 
 const _: () = assert!(size_of::<[Place; PLACES]>() + LIVE_BYTES_MAX < 512 << 10);
 
-/// Where the places begin, negated: an addition to the address needs no copy of it. **Written under the `POOL` lock, read by anyone; atomic.** Set once. Relaxed: who has
-/// an object of a place got it after that.
+/// Where the places begin, negated: an addition to the address needs no copy of it. **Written under the `POOL`
+/// lock, read by anyone; atomic.** Set once. Relaxed: who has an object of a place got it after that.
 static MINUS_BASE: AtomicUsize = AtomicUsize::new(NO_BASE);
 
 static POOL: Mutex<Pool> = Mutex::new(Pool::NONE);

@@ -63,7 +63,7 @@ impl Set {
     }
 }
 
-/// The large object was freed: its pages wait in a run cache.
+/// The large object was freed: its pages wait in a cache.
 const FREE: u8 = 1;
 /// The heap profile has a sample here.
 const SAMPLED: u8 = 2;

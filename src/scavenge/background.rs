@@ -5,8 +5,9 @@
 //! allocates: not in one that frees, because the C library frees under locks that starting a thread needs.
 //! While the program works it takes a step four times a second; when there is nothing to give back and
 //! nobody allocates, it sleeps until a slow call wakes it, a report is due or a signal asks for one. Apart
-//! from a heap profile it makes nothing that allocates, and all signals are blocked in it. It is detached: the end of the process does not wait for it. If all other
-//! threads end without `exit`, it ends as well, and with it the process.
+//! from a heap profile it makes nothing that allocates, and all signals are blocked in it. It is detached: the
+//! end of the process does not wait for it. If all other threads end without `exit`, it ends as well, and with
+//! it the process.
 //!
 //! The child of a `fork` has none at first ([`AFTER_FORK_NS`]): until it executes another program it may only
 //! do what a process with one thread may (`unshare`, `setns`), and the C library's locks may be held by threads

@@ -9,8 +9,8 @@
 //! it comes from, or as live.
 //!
 //! An object that threads pass on meanwhile may be seen in two magazines; so magazines hold at most what
-//! is outside, and large objects in mcaches at most what is in no span. With pages it is the same: they leave the count of one place before they enter that of
-//! another, and what is in none is in transit.
+//! is outside, and large objects in mcaches at most what is in no span. With pages it is the same: they leave
+//! the count of one place before they enter that of another, and what is in none is in transit.
 
 #![allow(unsafe_code)]
 

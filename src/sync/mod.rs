@@ -4,19 +4,24 @@
 //! (`--cfg loom`), so that the protocols under test are the ones that ship.
 //!
 //! Lock order, outermost first. A thread holds at most one lock of a row, and takes locks only
-//! downwards; `fork` and [`mod@crate::stats`] take all of them in this order. `mcentral` may try a second shard, without waiting.
+//! downwards; `fork` and [`mod@crate::stats`] take all of them in this order. `mcentral` may try a second
+//! shard, without waiting.
 //!
 //! | lock | guards |
 //! |---|---|
 //! | `scavenge::SCAVENGER` | what the scavenger knows; calls only try it, but for `trim` |
 //! | `runtime::REGISTRY` | the free mcaches, and who owns the others |
 //! | `mcentral` shards, by shard, then class | spans and depot of a class |
+//! | `secure::protect::QUEUE`, `secure::states::FREE` | freed large objects that wait, tables of states |
+//! | `zero::PARTIAL` | spans of objects of no bytes |
 //! | `mheap::spans::RECORDS`, `MASKS` | free records of spans and of tiny blocks |
 //! | `mheap::run_cache` shards | free runs kept for reuse |
 //! | `mheap::HEAP` | free pages of all arenas |
 //! | `guarded::POOL` | which guarded objects there are |
 //! | `profile::TABLE` | the samples of the heap profile |
 //! | `meta::RECORDS` | memory for records |
+//!
+//! Of no row are `record::GROWING` and `profile::print::SCRATCH`, under which no lock is taken.
 
 pub(crate) mod busy;
 #[cfg(not(loom))]

@@ -11,14 +11,15 @@
 //! * A size above `PTRDIFF_MAX`, or a product that overflows, is ENOMEM.
 //! * `aligned_alloc` does not ask the size to be a multiple of the alignment; an alignment that is
 //!   not a power of two is EINVAL. `memalign` rounds it up, as glibc does.
-//! * What `malloc_usable_size` says may be written: in secure mode what was asked for, and not more. An object stays in its place when its size
-//!   changes within the upper half of that.
+//! * What `malloc_usable_size` says may be written: in secure mode, and of guarded objects, what was asked
+//!   for, and not more. But for the secure mode, an object stays in its place when its size changes within the
+//!   upper half of that.
 //! * A pointer that is not from this heap is fatal where no allocator can have handed it out, else reported
 //!   once and left alone (see [`foreign`]).
 //!
 //! A pointer comes without its size, so its class is looked up: one load from the table of arenas,
-//! one that depends on it from the arena's. That tells whether an object can begin there as well. All else is as for `GlobalAlloc`, and both may be used
-//! in one program.
+//! one that depends on it from the arena's. That tells whether an object can begin there as well. All else
+//! is as for `GlobalAlloc`, and both may be used in one program.
 //!
 //! Nothing unwinds out of these functions (but C++'s `new`), and yet they are `extern "C-unwind"`: the
 //! guard that the compiler puts into `extern "C"` functions would keep the slow calls from being tail
