@@ -4,7 +4,7 @@ use super::workshop::{Heap, Program, Run, Workshop, library};
 
 /// Options, with a value that they have and a word of what is told about one that they have not. A path
 /// may be anything.
-const OPTIONS: [(&str, &str, &str); 12] = [
+const OPTIONS: [(&str, &str, &str); 13] = [
     ("SPANMALLOC_BACKGROUND", "0", "0 or 1"),
     (
         "SPANMALLOC_RELEASE",
