@@ -37,8 +37,9 @@ pub(crate) fn alloc_by(
     };
     let magazines = runtime::magazines();
     let object = magazines.get(class).pop();
-    // Only guarded objects are made by size and alignment; elsewhere registers would keep them for nothing.
-    let (exact, align) = if cfg!(feature = "guarded") {
+    // Only guarded objects and those of the secure mode are made by size and alignment; elsewhere registers would
+    // keep them for nothing.
+    let (exact, align) = if cfg!(any(feature = "guarded", feature = "secure")) {
         (size, align)
     } else {
         (0, 1)
