@@ -222,10 +222,14 @@ fn live_object(object: *mut u8) -> &'static MSpan {
     }
 }
 
-/// Frees a large or huge object. Aborts if `object` is none. Whether this thread keeps it.
+/// Frees a large or huge object, which was last asked for with `size` bytes if that is known. Aborts if `object` is
+/// none, or has not that size, rounded up to its pages. Whether this thread keeps it.
 #[inline]
-pub(crate) fn free(object: *mut u8) -> bool {
+pub(crate) fn free(object: *mut u8, size: Option<usize>) -> bool {
     let span = live_object(object);
+    if size.is_some_and(|size| bytes_for(span, size) != Some(span.usable_bytes())) {
+        fatal(Crime::WrongLayout, object.addr());
+    }
     forget_sample(span);
     if run_cache::is_cached(span.pages())
         && !span.is_huge()
@@ -235,6 +239,15 @@ pub(crate) fn free(object: *mut u8) -> bool {
     }
     free_span(span);
     false
+}
+
+/// Bytes of the object of a span if `size` are asked for.
+#[inline]
+fn bytes_for(span: &MSpan, size: usize) -> Option<usize> {
+    if span.is_huge() {
+        return mapping_bytes(size);
+    }
+    Some(pages_for(size.max(1)) * PAGE_BYTES)
 }
 
 /// The heap profile has the object of a span no more.
@@ -456,6 +469,6 @@ mod tests {
             assert_eq!(live_object(object).bytes(), size * mib);
             ends_at_a_guard(object);
         }
-        free(object);
+        free(object, None);
     }
 }

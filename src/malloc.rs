@@ -247,7 +247,7 @@ fn free_rest(object: *mut u8, size: usize, align: usize) {
         return;
     }
     if class == SizeClass::NONE && !secure::is_on() {
-        return free_large(object);
+        return free_large(object, Some(size));
     }
     free_slow(object, size, align);
 }
@@ -303,9 +303,9 @@ pub(crate) fn grow_large(
     resized.ok_or_else(|| profile::count(new, SizeClass::NONE, new_size, caller))
 }
 
-/// Frees an object of whole pages. Aborts if `object` is none.
-pub(crate) fn free_large(object: *mut u8) {
-    if !large::free(object) {
+/// Frees an object of whole pages, with its size if that is known. Aborts if `object` is none, or another size's.
+pub(crate) fn free_large(object: *mut u8, size: Option<usize>) {
+    if !large::free(object, size) {
         scavenge::after_free();
     }
 }

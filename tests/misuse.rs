@@ -463,6 +463,16 @@ fn double_free_by_two_threads_is_seen_at_exit() {
 }
 
 #[test]
+fn large_object_freed_with_another_size_is_seen_at_once() {
+    dies_at_each(&[100_000, 100 << 20], WRONG_LAYOUT, |told| {
+        let object = alloc(2 * told);
+        tell(object);
+        free(object, told);
+        panic!("the free returned");
+    });
+}
+
+#[test]
 fn a_write_behind_a_huge_object_faults() {
     let crime = || {
         let object = alloc(100 << 20);

@@ -450,7 +450,6 @@ impl MSpan {
     }
 
     /// Bytes that the owner of a large object may use.
-    #[cfg(feature = "preload")]
     pub(crate) fn usable_bytes(&self) -> usize {
         (self.pages() - self.slack.get()) as usize * PAGE_BYTES
     }

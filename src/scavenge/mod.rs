@@ -275,7 +275,7 @@ mod tests {
         };
         step(start_ns);
         for object in objects {
-            large::free(object);
+            large::free(object, None);
         }
         step(start_ns + 2_000_000_000);
         let soon = mheap::usage();

@@ -271,7 +271,7 @@ unsafe extern "C-unwind" fn release_slow_from(
     }
     match live_span("free", object) {
         Some(span) if span.is_zero() => zero::free(span, object),
-        Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object),
+        Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object, None),
         Some(span) => malloc::free_small(span.class(), object),
         None => foreign::report("free", object.addr()),
     }
