@@ -294,9 +294,10 @@ impl World {
         unsafe {
             match how {
                 Free::Free => libc::free(pointer),
-                Free::Sized => free_sized(pointer, size),
-                Free::AlignedSized => free_aligned_sized(pointer, align, size),
-                Free::Sdallocx => sdallocx(pointer, size, 0),
+                // What has an alignment must not be freed with a size alone (C23 7.24.3.4).
+                Free::Sized if align <= ALIGN => free_sized(pointer, size),
+                Free::Sized | Free::AlignedSized => free_aligned_sized(pointer, align, size),
+                Free::Sdallocx => sdallocx(pointer, size, align.trailing_zeros() as c_int),
             }
         }
         assert_eq!(errno(), UNTOUCHED);
