@@ -471,4 +471,16 @@ mod tests {
         }
         free(object, None);
     }
+
+    #[test]
+    fn a_request_beyond_all_memory_is_refused_with_a_mapping_kept() {
+        let mapping = alloc(80 << 20, 16, false);
+        assert!(!mapping.is_null());
+        free(mapping, None);
+        assert!(alloc(30 << 40, 16, false).is_null());
+        let object = alloc(80 << 20, 16, false);
+        // SAFETY: the last byte of the object.
+        unsafe { object.add((80 << 20) - 1).write(1) };
+        free(object, None);
+    }
 }

@@ -30,6 +30,11 @@ const SLACK_DIVISOR: u32 = 4;
 /// A mapping that would have less is not worth its place.
 const LEAST_BYTES: usize = 4 << 20;
 
+/// Most pages of a mapping for an object of so many.
+fn most_pages(pages: u32) -> u32 {
+    pages.saturating_add(pages / SLACK_DIVISOR)
+}
+
 /// Huge objects, for the heap. **Under the heap's lock.**
 pub(super) struct Huge {
     /// Pages in objects.
@@ -63,7 +68,7 @@ impl Huge {
     /// The mapping for an object of `pages`: the shortest that is long enough, but not by much; else the
     /// longest that is too short, as growing costs no page that is there; else the shortest.
     fn choose(&self, pages: u32) -> Option<usize> {
-        let most = pages.saturating_add(pages / SLACK_DIVISOR);
+        let most = most_pages(pages);
         let found = self.mappings[..self.count].iter().flatten().enumerate();
         let found = found.min_by_key(|(_, span)| match span.pages() {
             kept if kept > most => (2, kept),
@@ -111,7 +116,7 @@ pub(crate) fn take(bytes: usize) -> Option<&'static MSpan> {
     let place = heap.huge.choose(pages)?;
     let span = heap.huge.remove(place)?;
     drop(heap);
-    if span.pages() > pages + pages / SLACK_DIVISOR {
+    if span.pages() > most_pages(pages) {
         cut(span, bytes);
     }
     Some(span)
