@@ -30,7 +30,7 @@ static void open_the_gate(void) {
 }
 
 static void falls_to(size_t bound) {
-    CHECK(EVENTUALLY(20, rss_bytes() <= bound));
+    CHECK(EVENTUALLY(30, rss_bytes() <= bound));
     printf("  %zu of %zu KiB\n", rss_bytes() >> 10, bound >> 10);
 }
 
