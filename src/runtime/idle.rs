@@ -140,6 +140,7 @@ mod tests {
     use super::*;
     use crate::base::size_class::{SizeClass, class_for};
     use crate::malloc;
+    use crate::runtime::Entered;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
     use std::thread;
@@ -157,6 +158,19 @@ mod tests {
         unsafe { malloc::free(object, size, 8) }
     }
 
+    /// The calling thread's mcache, entered, with free objects of the size's class. Another test that empties
+    /// mcaches may meet this thread before it has entered.
+    fn enter_with_objects(size: usize) -> Entered {
+        loop {
+            let objects: Vec<_> = (0..1000).map(|_| alloc(size)).collect();
+            objects.iter().for_each(|object| free(*object, size));
+            let entered = super::super::mcache().unwrap();
+            if entered.len(class_for(size, 8)) > 0 {
+                return entered;
+            }
+        }
+    }
+
     /// Empties the mcaches of all threads that wait.
     fn empty_all() {
         empty(Idle::Now, 0..usize::MAX);
@@ -167,8 +181,7 @@ mod tests {
         let (to_main, from_thread) = mpsc::channel();
         let (to_thread, from_main) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
-            let objects: Vec<_> = (0..1000).map(|_| alloc(200)).collect();
-            objects.iter().for_each(|object| free(*object, 200));
+            drop(enter_with_objects(200));
             let own = own().unwrap();
             to_main.send(core::ptr::from_ref(own).addr()).unwrap();
             from_main.recv().unwrap();
@@ -185,8 +198,7 @@ mod tests {
             let classes = (1..crate::base::size_class::MAGAZINES).map(SizeClass::new);
             classes.map(|class| mcache.len(class)).sum()
         };
-        assert!(held() > 0);
-        // It waits for the channel, or is about to.
+        // It waits for the channel, or is about to, and has held something.
         while held() > 0 {
             empty_all();
             thread::yield_now();
@@ -200,14 +212,12 @@ mod tests {
         let (to_main, from_thread) = mpsc::channel();
         let (to_thread, from_main) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
-            let objects: Vec<_> = (0..100).map(|_| alloc(300)).collect();
-            objects.iter().for_each(|object| free(*object, 300));
-            let entered = super::super::mcache().unwrap();
+            let entered = enter_with_objects(300);
             let class = class_for(300, 8);
             let before = entered.len(class);
             to_main.send(()).unwrap();
             from_main.recv().unwrap();
-            before > 0 && entered.len(class) == before
+            entered.len(class) == before
         });
         from_thread.recv().unwrap();
         for _ in 0..100 {
