@@ -390,12 +390,20 @@ pub(crate) fn put_back(class: SizeClass, private: &PrivateSlots) {
 pub(crate) fn put(class: SizeClass, objects: &mut [*mut u8]) {
     let geometry = class.geometry();
     let (empty, crime) = if class.is_tiny() {
-        put_with(class, objects, |span, rest| {
-            // SAFETY: `put_with` calls under the lock of the span's home.
-            unsafe { tiny::free_one(span, class, rest) }
-        })
+        put_with(
+            class,
+            objects,
+            |_, _, _| 0,
+            |span, rest| {
+                // SAFETY: `put_with` calls under the lock of the span's home.
+                unsafe { tiny::free_one(span, class, rest) }
+            },
+        )
     } else {
-        put_with(class, objects, |span, rest| {
+        // SAFETY: as above.
+        let scattered =
+            |set: &mut SpanSet, home, rest: &[_]| unsafe { free_scattered(set, class, home, rest) };
+        put_with(class, objects, scattered, |span, rest| {
             // SAFETY: as above.
             let (freed, crime) = unsafe { span.free_neighbours(geometry, rest) };
             (freed, freed as u16, crime)
@@ -406,6 +414,44 @@ pub(crate) fn put(class: SizeClass, objects: &mut [*mut u8]) {
         fatal(crime, object.addr());
     }
     free_spans(empty);
+}
+
+/// Frees objects of `class` to spans of this home as long as each lies alone, its span stays in its set, and
+/// nothing else is special. How many from the front. What is not done here, [`put_with`] does: this is the loop
+/// over objects that lie anywhere, with little to keep in registers.
+///
+/// # Safety
+/// The caller holds the lock of the home's shard of `class`, whose set this is.
+#[inline(never)] // Its registers would be memory accesses of the caller.
+unsafe fn free_scattered(
+    set: &mut SpanSet,
+    class: SizeClass,
+    home: usize,
+    objects: &[*mut u8],
+) -> usize {
+    let geometry = class.geometry();
+    let slot_bytes = geometry.slot_bytes as usize;
+    let (mut freed, mut listed) = (0, 0);
+    for &[object, next] in objects.array_windows() {
+        let distance = next.addr().wrapping_sub(object.addr());
+        if distance == slot_bytes || distance == slot_bytes.wrapping_neg() {
+            break;
+        }
+        let Some(span) = span_at(object.addr(), class) else {
+            break;
+        };
+        if span.home() != home || span.is_sampled() {
+            break;
+        }
+        // SAFETY: the lock of the span's home is held, the caller's promise.
+        let Some(is_listed) = (unsafe { span.free_simple(geometry, object) }) else {
+            break;
+        };
+        freed += 1;
+        listed += usize::from(is_listed);
+    }
+    set.add_freed(listed);
+    freed
 }
 
 /// Gives a list of spans of which all slots are free to the page heap.
@@ -443,9 +489,10 @@ unsafe fn note_released(span: &MSpan, pages: usize) {
     }
 }
 
-/// Frees objects of `class` to their spans, with `free`, which is called under the lock of the home of
-/// the first object's span, and tells how many from the front it freed, how many slots are free by that, and
-/// the crime if the next object is one.
+/// Frees objects of `class` to their spans, with `scattered` where it can, which tells how many from the front it
+/// freed, each of a slot of its own; else with `free`, which tells how many from the front it freed, how many slots
+/// are free by that, and the crime if the next object is one. Both are called under the lock of the home of the first
+/// object's span, for objects of that home.
 /// A list of the spans whose slots are all free, which are the caller's; and a crime with its object, at
 /// which it has stopped.
 ///
@@ -456,6 +503,7 @@ unsafe fn note_released(span: &MSpan, pages: usize) {
 fn put_with(
     class: SizeClass,
     mut objects: &mut [*mut u8],
+    scattered: impl Fn(&mut SpanSet, usize, &[*mut u8]) -> usize,
     free: impl Fn(&'static MSpan, &[*mut u8]) -> (usize, u16, Option<Crime>),
 ) -> (Option<NonNull<MSpan>>, Option<(Crime, *mut u8)>) {
     let span_class = class.span_class();
@@ -470,7 +518,13 @@ fn put_with(
         let shard = shard_of(span_class, home);
         let mut spans = shard.lock.lock();
         let (mut at, mut left, mut freed_slots) = (0, 0, 0);
-        while let Some(&object) = objects.get(at) {
+        loop {
+            let scattered = scattered(&mut spans.set, home, objects.get(at..).unwrap_or_default());
+            at += scattered;
+            freed_slots += scattered as u64;
+            let Some(&object) = objects.get(at) else {
+                break;
+            };
             let Some(span) = span_at(object.addr(), span_class) else {
                 return (empty, Some((crime_of(object), object)));
             };

@@ -211,6 +211,11 @@ impl SpanSet {
         true
     }
 
+    /// As many slots of spans in lists were freed, and no span moves.
+    pub(crate) fn add_freed(&mut self, slots: usize) {
+        self.free_slots += slots as u64;
+    }
+
     /// Moves a span to where its free slots say, after `freed` of them were freed. Returns true if all its slots
     /// are free; it is in no list then, and the caller's.
     ///

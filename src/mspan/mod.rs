@@ -384,8 +384,6 @@ impl MSpan {
         self.set_flag(SAMPLED, sampled);
     }
 
-    /// Whether the last page is one without access.
-    #[cfg(feature = "secure")]
     /// Whether the objects in it have no bytes.
     #[cfg(feature = "preload")]
     pub(crate) fn is_zero(&self) -> bool {
@@ -520,13 +518,9 @@ impl MSpan {
             return (0, None);
         };
         let slot_bytes = geometry.slot_bytes as usize;
-        let offset = object.addr().wrapping_sub(self.base().addr());
-        // An offset that is a slot's gives its index. Whatever another one gives is not its own.
-        let slot = (offset as u64).wrapping_mul(u64::from(geometry.reciprocal)) >> 32;
-        let slot = slot as usize;
-        if slot * slot_bytes != offset || slot >= geometry.slots as usize {
+        let Some(slot) = self.slot_of(geometry, *object) else {
             return (0, Some(Crime::InteriorPointer));
-        }
+        };
         let next = objects.get(1).map_or(0, |next| next.addr());
         if next == object.addr().wrapping_add(slot_bytes)
             || next == object.addr().wrapping_sub(slot_bytes)
@@ -539,6 +533,35 @@ impl MSpan {
         let freed = shared.set_free(slot, 1);
         shared.free_slots += freed as u16;
         (freed, (freed == 0).then_some(Crime::DoubleFree))
+    }
+
+    /// Frees the slot of an object if nothing is special about it: its span stays in its set. Whether the span is in
+    /// a list then. `None`, and nothing is done, for whatever else is left to [`Self::free_neighbours`].
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    #[inline(always)] // The loop over objects that lie anywhere is all that calls it.
+    pub(crate) unsafe fn free_simple(&self, geometry: &Geometry, object: *mut u8) -> Option<bool> {
+        let slot = self.slot_of(geometry, object)?;
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let free_slots = shared.free_slots + 1;
+        if free_slots >= shared.moves_at || shared.set_free(slot, 1) == 0 {
+            return None;
+        }
+        shared.free_slots = free_slots;
+        Some(shared.set.is_listed())
+    }
+
+    /// The slot that an object is. `None` if it is none.
+    #[inline(always)] // As above.
+    fn slot_of(&self, geometry: &Geometry, object: *mut u8) -> Option<usize> {
+        let offset = object.addr().wrapping_sub(self.base().addr());
+        // An offset that is a slot's gives its index. Whatever another one gives is not its own.
+        let slot = (offset as u64).wrapping_mul(u64::from(geometry.reciprocal)) >> 32;
+        let slot = slot as usize;
+        let is_slot = slot * geometry.slot_bytes as usize == offset;
+        (is_slot && slot < geometry.slots as usize).then_some(slot)
     }
 
     /// [`Self::free_neighbours`] where the first object, of `slot`, has a neighbour behind it. A call of its
