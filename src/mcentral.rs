@@ -388,32 +388,36 @@ pub(crate) fn put_back(class: SizeClass, private: &PrivateSlots) {
 /// Frees objects of `class` to their spans, and leaves the slice in any order. Aborts on an object that is
 /// not a live one of `class`.
 pub(crate) fn put(class: SizeClass, objects: &mut [*mut u8]) {
-    let geometry = class.geometry();
     let (empty, crime) = if class.is_tiny() {
-        put_with(
-            class,
-            objects,
-            |_, _, _| 0,
-            |span, rest| {
-                // SAFETY: `put_with` calls under the lock of the span's home.
-                unsafe { tiny::free_one(span, class, rest) }
-            },
-        )
-    } else {
-        // SAFETY: as above.
-        let scattered =
-            |set: &mut SpanSet, home, rest: &[_]| unsafe { free_scattered(set, class, home, rest) };
+        let scattered = |_: &mut SpanSet, _, _: &[_]| 0;
         put_with(class, objects, scattered, |span, rest| {
-            // SAFETY: as above.
-            let (freed, crime) = unsafe { span.free_neighbours(geometry, rest) };
-            (freed, freed as u16, crime)
+            // SAFETY: `put_with` calls under the lock of the span's home.
+            unsafe { tiny::free_one(span, class, rest) }
         })
+    } else {
+        put_slots(class, objects)
     };
     // Without a lock: a handler of SIGABRT may allocate.
     if let Some((crime, object)) = crime {
         fatal(crime, object.addr());
     }
     free_spans(empty);
+}
+
+/// [`put_with`] for objects that have a slot each.
+fn put_slots(
+    class: SizeClass,
+    objects: &mut [*mut u8],
+) -> (Option<NonNull<MSpan>>, Option<(Crime, *mut u8)>) {
+    let scattered = |set: &mut SpanSet, home, rest: &[_]| {
+        // SAFETY: `put_with` calls under the lock of the home.
+        unsafe { free_scattered(set, class, home, rest) }
+    };
+    put_with(class, objects, scattered, |span, rest| {
+        // SAFETY: as above.
+        let (freed, crime) = unsafe { span.free_neighbours(class.geometry(), rest) };
+        (freed, freed as u16, crime)
+    })
 }
 
 /// Frees objects of `class` to spans of this home as long as each lies alone, its span stays in its set, and
