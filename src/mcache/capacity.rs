@@ -1,11 +1,13 @@
 //! How many objects each magazine may hold, and how that is paid for.
 
 use super::{MCache, budget};
-use crate::base::size_class::{MAGAZINE_MAX, MAGAZINES, SizeClass};
+use crate::base::size_class::{MAGAZINE_BYTES, MAGAZINE_MAX, MAGAZINES, SizeClass};
 use crate::{mcentral, tiny};
 
-/// Objects that a magazine may hold when its class comes into use.
+/// Objects that a magazine may hold when its class comes into use, and of large ones as many as are
+/// [`MAGAZINE_BYTES`], but [`LEAST_AT_FIRST`]. They are not paid for, and 1,000 threads may have them all.
 const CAPACITY_AT_FIRST: usize = 8;
+const LEAST_AT_FIRST: usize = 4;
 /// Slow calls of one kind in a row for which a magazine doubles while spans are sparse.
 pub(super) const CALLS_A_DOUBLING: u8 = 3;
 
@@ -109,5 +111,6 @@ fn capacity_at_first(class: SizeClass) -> usize {
     } else {
         0
     };
-    CAPACITY_AT_FIRST.max(objects).min(class.magazine_max())
+    let fit = MAGAZINE_BYTES / class.object_bytes().max(1);
+    fit.clamp(LEAST_AT_FIRST, CAPACITY_AT_FIRST).max(objects)
 }

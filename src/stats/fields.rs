@@ -108,7 +108,7 @@ pub(super) const FIELDS: &[Field<Stats>] = fields! { Stats:
     return_calls Counter Count "System calls that gave memory back"
     return_ns Counter Nanoseconds "Time in system calls that gave memory back"
     lock_waits Counter Count "Times that a thread found a lock held"
-    lock_sleeps Counter Count "Times that a thread slept for a lock"
+    lock_sleeps Counter Count "Waits for a lock in which the thread slept"
     threads Gauge Count "Threads with a cache"
     uptime_ns Gauge Nanoseconds "Time since the allocator was first used"
     resident_bytes Gauge Bytes "Memory of the whole process, as the system counts it"

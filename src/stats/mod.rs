@@ -167,7 +167,7 @@ pub struct Stats {
     pub return_ns: u64,
     /// How often a thread found a lock of the allocator held by another one.
     pub lock_waits: u64,
-    /// How often it had to sleep for it.
+    /// In how many of these waits it slept.
     pub lock_sleeps: u64,
 
     /// Threads that have an mcache.

@@ -134,6 +134,13 @@ impl<T> Mutex<T> {
         }
         // Who has slept takes the lock in state 2: others may sleep still.
         // Acquire pairs with the Release in `unlock`.
+        if self.state.swap(HELD_WITH_SLEEPERS, Acquire) == FREE {
+            return;
+        }
+        #[cfg(not(loom))]
+        super::waits::count_sleep();
+        self.sleep();
+        // As above.
         while self.state.swap(HELD_WITH_SLEEPERS, Acquire) != FREE {
             self.sleep();
         }
@@ -200,8 +207,6 @@ impl<T> Mutex<T> {
 
     /// Sleeps while the lock is held with sleepers. May return early.
     fn sleep(&self) {
-        #[cfg(not(loom))]
-        super::waits::count_sleep();
         #[cfg(not(loom))]
         crate::sys::futex_wait(&self.state, HELD_WITH_SLEEPERS);
         #[cfg(loom)]

@@ -30,7 +30,7 @@ pub(super) fn count_wait() {
     here().waits.fetch_add(1, Relaxed);
 }
 
-/// Counts that a thread went to sleep for a lock.
+/// Counts that such a wait became a sleep, or several: the thread may find the lock held again.
 pub(super) fn count_sleep() {
     here().sleeps.fetch_add(1, Relaxed);
 }
