@@ -23,6 +23,7 @@ enum {
     CHILD_STEPS = 400,            /* Steps of the child of a fork. */
     CHILD_SECONDS = 120,          /* After which a child that hangs is ended. */
     WATCHDOG_SECONDS = 180,       /* Without a step of any thread. */
+    STEPS_A_SECOND = 10000,       /* At least, however long that takes. */
 };
 
 static const size_t THREAD_BYTES = 48 << 20; /* Most bytes of a thread's objects, nearly. */
@@ -438,7 +439,7 @@ int main(int argc, char **argv) {
             fflush(stdout);
             abort();
         }
-        atomic_store(&stop, now() > end);
+        atomic_store(&stop, now() > end && (double)steps_before >= seconds * STEPS_A_SECOND);
     }
     struct rlimit no_limit = {RLIM_INFINITY, RLIM_INFINITY};
     setrlimit(RLIMIT_AS, &no_limit);
