@@ -170,9 +170,18 @@ mod tests {
         empty(Idle::Now, 0..usize::MAX);
     }
 
+    /// Whether the system can do what is needed. Some sandboxes cannot.
+    fn can_be_emptied() -> bool {
+        sys::barrier_in_all_threads() && std::fs::read("/proc/thread-self/syscall").is_ok()
+    }
+
     #[test]
     fn a_thread_that_waits_loses_its_objects_and_works_on() {
         alone(|| {
+            if !can_be_emptied() {
+                std::eprintln!("skipped: the system does not tell who waits, or has no barrier");
+                return;
+            }
             let (to_main, from_thread) = mpsc::channel();
             let (to_thread, from_main) = mpsc::channel::<()>();
             let thread = thread::spawn(move || {
