@@ -450,6 +450,7 @@ pub(crate) fn alloc_for_growth(size: usize, align: usize) -> *mut u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alone::alone;
 
     /// The end of an object can be read, and nothing behind it.
     fn ends_at_a_guard(object: *mut u8) {
@@ -474,13 +475,22 @@ mod tests {
 
     #[test]
     fn a_request_beyond_all_memory_is_refused_with_a_mapping_kept() {
-        let mapping = alloc(80 << 20, 16, false);
-        assert!(!mapping.is_null());
-        free(mapping, None);
-        assert!(alloc(30 << 40, 16, false).is_null());
-        let object = alloc(80 << 20, 16, false);
-        // SAFETY: the last byte of the object.
-        unsafe { object.add((80 << 20) - 1).write(1) };
-        free(object, None);
+        alone(|| {
+            // There are systems that promise memory without a bound.
+            let limit = libc::rlimit {
+                rlim_cur: 1 << 40,
+                rlim_max: 1 << 40,
+            };
+            // SAFETY: `limit` is valid for reads.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+            let mapping = alloc(80 << 20, 16, false);
+            assert!(!mapping.is_null());
+            free(mapping, None);
+            assert!(alloc(30 << 40, 16, false).is_null());
+            let object = alloc(80 << 20, 16, false);
+            // SAFETY: the last byte of the object.
+            unsafe { object.add((80 << 20) - 1).write(1) };
+            free(object, None);
+        });
     }
 }

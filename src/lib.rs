@@ -160,6 +160,9 @@ mod tiny;
 #[cfg(all(feature = "preload", not(loom)))]
 mod zero;
 
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/common/alone.rs"]
+mod alone;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, not(loom)))]

@@ -4,10 +4,9 @@
 
 mod common;
 
-use std::process::Output;
 use std::thread;
 
-use common::{Object, alone, is_alone, run_alone_with};
+use common::{Object, alone, alone_with};
 use spanmalloc::{
     Config, Configured, HugePages, MemoryLimit, Release, ReleaseBy, SpanMalloc, config, set_config,
     set_memory_limit,
@@ -20,23 +19,6 @@ const CHOSEN: Config = Config::new()
 
 #[global_allocator]
 static GLOBAL: Configured = SpanMalloc::with(CHOSEN);
-
-/// Runs `body` in a process of its own with this environment; what that wrote to standard error.
-fn alone_with<F: FnOnce()>(variables: &[(&str, &str)], body: F) -> Option<String> {
-    if is_alone() {
-        body();
-        return None;
-    }
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = run_alone_with(&body, variables);
-    let stderr = String::from_utf8(stderr).unwrap();
-    let passed = status.success() && String::from_utf8(stdout).unwrap().contains("1 passed");
-    assert!(passed, "{status}\n{stderr}");
-    Some(stderr)
-}
 
 #[test]
 fn builder_changes_what_it_names_and_nothing_else() {

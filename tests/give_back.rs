@@ -16,6 +16,8 @@ use spanmalloc::{MemoryLimit, Release, SpanMalloc, config, set_config, set_memor
 static GLOBAL: SpanMalloc = SpanMalloc;
 
 const MIB: usize = 1 << 20;
+/// Time for what has to happen: many times what it takes, since the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Frees a peak of 512 MiB, then does what is given until nearly all of it has gone back.
 fn peak_goes_back(mut meanwhile: impl FnMut()) {
@@ -26,7 +28,7 @@ fn peak_goes_back(mut meanwhile: impl FnMut()) {
     let start = Instant::now();
     while rss_bytes() > 32 * MIB {
         assert!(
-            start.elapsed() < Duration::from_secs(60),
+            start.elapsed() < PATIENCE,
             "{} bytes, {:?}",
             rss_bytes(),
             stats()
@@ -66,7 +68,7 @@ fn huge_object_goes_back(mut meanwhile: impl FnMut()) {
     assert!(rss_bytes() > 200 * MIB, "{} bytes", rss_bytes());
     let start = Instant::now();
     while rss_bytes() > 32 * MIB {
-        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", stats());
+        assert!(start.elapsed() < PATIENCE, "{:?}", stats());
         meanwhile();
     }
     assert!(stats().huge_free_bytes < 32 * MIB, "{:?}", stats());
@@ -141,7 +143,7 @@ fn idle_threads_keep_little() {
         let start = Instant::now();
         while rss_bytes() > before + THREADS * (64 << 10) {
             assert!(
-                start.elapsed() < Duration::from_secs(60),
+                start.elapsed() < PATIENCE,
                 "{} bytes of {before}, {:?}",
                 rss_bytes(),
                 stats()

@@ -6,18 +6,18 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::GlobalAlloc;
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Output;
 use std::ptr;
 use std::thread;
 
-use common::{is_alone, run_alone_with};
+use common::crime::{alloc, free, layout, tell, told, write};
+use common::{alone_with, is_alone, run_alone_with};
 use spanmalloc::{Config, SpanMalloc, stats};
 
-/// Before what is said of the object and of the address, on the standard output of who commits a crime.
-const MARK: &str = "told: ";
+/// Each slow call is guarded.
+const ALL: [(&str, &str); 1] = [("SPANMALLOC_GUARDED", "1")];
 
 /// Runs `crime` in a process of its own, whose first line on standard error is to say this: `OBJECT` and
 /// `ADDRESS` are what it told.
@@ -25,12 +25,12 @@ fn dies<F: FnOnce()>(signal: i32, sentence: &str, stacks: &[&str], crime: F) {
     if is_alone() {
         return crime();
     }
-    let output = run_alone_with(&crime, &[("SPANMALLOC_GUARDED", "1")]);
-    let (stdout, stderr) = texts(&output);
-    let told = stdout
-        .split_once(MARK)
-        .and_then(|(_, rest)| rest.lines().next()?.split_once(' '));
-    let (object, address) = told.unwrap_or_else(|| panic!("nothing is told: {stdout}{stderr}"));
+    let output = run_alone_with(&ALL, &crime);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let told = told(&output);
+    let [object, address] = &told[..] else {
+        panic!("{told:?} are told; {output:?}");
+    };
     let sentence = sentence
         .replace("ADDRESS", address)
         .replace("OBJECT", object);
@@ -51,21 +51,11 @@ fn dies<F: FnOnce()>(signal: i32, sentence: &str, stacks: &[&str], crime: F) {
     assert_eq!(output.status.signal(), Some(signal), "{stderr}");
 }
 
-fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-fn layout(size: usize) -> Layout {
-    Layout::from_size_align(size, 1).unwrap()
-}
-
 /// A guarded object. The statistics count its page among the records.
 fn guarded(size: usize) -> *mut u8 {
     for _ in 0..100_000 {
         let before = stats().record_bytes;
-        // SAFETY: no size here is zero.
-        let object = unsafe { SpanMalloc.alloc(layout(size)) };
+        let object = alloc(size);
         if stats().record_bytes == before + page() {
             return object;
         }
@@ -90,22 +80,10 @@ fn page() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap()
 }
 
-fn tell(object: *mut u8, address: *mut u8) {
-    println!("{MARK}{:#x} {:#x}", object.addr(), address.addr());
-}
-
-/// Frees, rightly or wrongly.
-#[inline(never)]
-fn free(object: *mut u8, size: usize) {
-    // SAFETY: none if it is a crime, of which the allocator promises to end the process.
-    unsafe { SpanMalloc.dealloc(object, layout(size)) };
-}
-
-/// Writes where nothing may be written.
-#[inline(never)]
-fn write(address: *mut u8) {
-    // SAFETY: none, it is the crime.
-    unsafe { address.write_volatile(1) };
+/// Tells the object, and the address that the crime is about to be committed at.
+fn tell_both(object: *mut u8, address: *mut u8) {
+    tell(object);
+    tell(address);
 }
 
 const LIVE: [&str; 2] = ["allocated", "accessed"];
@@ -116,8 +94,8 @@ fn a_byte_beyond_the_end_is_seen_at_once() {
     let sentence = "overflow at ADDRESS, byte 41 of an object of 41 bytes at OBJECT";
     dies(libc::SIGSEGV, sentence, &LIVE, || {
         let object = guarded_at(41, true);
-        tell(object, object.wrapping_add(41));
-        write(object.wrapping_add(41));
+        tell_both(object, object.wrapping_add(41));
+        write(object.wrapping_add(41), 1);
     });
 }
 
@@ -126,8 +104,8 @@ fn a_byte_before_the_start_is_seen_at_once() {
     let sentence = "underflow at ADDRESS, byte -1 of an object of 41 bytes at OBJECT";
     dies(libc::SIGSEGV, sentence, &LIVE, || {
         let object = guarded_at(41, false);
-        tell(object, object.wrapping_sub(1));
-        write(object.wrapping_sub(1));
+        tell_both(object, object.wrapping_sub(1));
+        write(object.wrapping_sub(1), 1);
     });
 }
 
@@ -137,9 +115,9 @@ fn a_use_after_free_is_seen_at_once_by_any_thread() {
     dies(libc::SIGSEGV, sentence, &FREED, || {
         let object = guarded(41);
         free(object, 41);
-        tell(object, object.wrapping_add(40));
+        tell_both(object, object.wrapping_add(40));
         let address = object.expose_provenance() + 40;
-        let thread = thread::spawn(move || write(ptr::with_exposed_provenance_mut(address)));
+        let thread = thread::spawn(move || write(ptr::with_exposed_provenance_mut(address), 1));
         thread.join().unwrap();
     });
 }
@@ -150,8 +128,8 @@ fn a_write_on_the_other_side_is_seen_when_the_object_is_freed() {
         "overflow at ADDRESS, byte 43 of an object of 41 bytes at OBJECT, seen when that was freed";
     dies(libc::SIGABRT, sentence, &["allocated", "freed"], || {
         let object = guarded_at(41, false);
-        tell(object, object.wrapping_add(43));
-        write(object.wrapping_add(43));
+        tell_both(object, object.wrapping_add(43));
+        write(object.wrapping_add(43), 1);
         free(object, 41);
     });
 }
@@ -163,7 +141,7 @@ fn a_second_free_is_seen_at_once_whatever_was_between() {
         let object = guarded(41);
         free(object, 41);
         (0..40).for_each(|_| free(guarded(41), 41));
-        tell(object, object);
+        tell_both(object, object);
         free(object, 41);
     });
 }
@@ -177,7 +155,7 @@ fn a_free_with_another_size_is_seen_at_once() {
         &["allocated", "wrongly freed"],
         || {
             let object = guarded(41);
-            tell(object, object);
+            tell_both(object, object);
             free(object, 42);
         },
     );
@@ -188,7 +166,7 @@ fn an_object_that_grows_within_its_class_moves() {
     let sentence = "use after free at ADDRESS, byte 0 of an object of 41 bytes at OBJECT";
     dies(libc::SIGSEGV, sentence, &FREED, || {
         let object = guarded(41);
-        write(object.wrapping_add(40));
+        write(object.wrapping_add(40), 1);
         // SAFETY: the object has this Layout.
         let grown = unsafe { SpanMalloc.realloc(object, layout(41), 42) };
         assert_ne!(grown, object);
@@ -197,8 +175,8 @@ fn an_object_that_grows_within_its_class_moves() {
             assert_eq!(grown.add(40).read(), 1);
             grown.add(41).write(7);
         }
-        tell(object, object);
-        write(object);
+        tell_both(object, object);
+        write(object, 1);
     });
 }
 
@@ -216,8 +194,8 @@ fn a_stack_overflow_is_told_as_ever() {
     if is_alone() {
         return body();
     }
-    let output = run_alone_with(&body, &[("SPANMALLOC_GUARDED", "1")]);
-    let (_, stderr) = texts(&output);
+    let output = run_alone_with(&ALL, &body);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("has overflowed its stack"), "{stderr}");
     assert!(!stderr.contains("spanmalloc: "), "{stderr}");
     assert_eq!(output.status.signal(), Some(libc::SIGABRT));
@@ -238,7 +216,7 @@ fn work(seed: u64) {
 
 #[test]
 fn programs_without_fault_run_as_ever_and_the_statistics_add_up() {
-    let body = || {
+    alone_with(&ALL, || {
         let before = guarded(41);
         free(before, 41);
         // Those that were not guarded are left.
@@ -270,16 +248,7 @@ fn programs_without_fault_run_as_ever_and_the_statistics_add_up() {
         assert_eq!(backed, stats.backed_bytes, "{stats:?}");
         assert!(stats.record_bytes <= stats.record_mapped_bytes);
         assert_eq!(stats.live_objects, live, "{stats:?}");
-    };
-    if is_alone() {
-        return body();
-    }
-    let output = run_alone_with(&body, &[("SPANMALLOC_GUARDED", "1")]);
-    let (stdout, stderr) = texts(&output);
-    assert!(
-        output.status.success() && stdout.contains("1 passed"),
-        "{stdout}{stderr}"
-    );
+    });
 }
 
 #[test]
@@ -290,11 +259,9 @@ fn the_program_chooses_the_rate() {
         free(guarded(41), 41);
         spanmalloc::set_config(spanmalloc::config().guarded(0));
         let records = stats().record_bytes;
-        let objects: Vec<_> = (0..10_000)
-            // SAFETY: not zero.
-            .map(|_| unsafe { SpanMalloc.alloc(layout(3000)) })
-            .collect();
-        assert!(objects.iter().all(|object| !object.is_null()));
+        for _ in 0..10_000 {
+            alloc(3000);
+        }
         // Spans take records, far less than a page for each slow call.
         assert!(stats().record_bytes < records + (1 << 20));
         assert_eq!(Config::new().guards_one_in(), 1000);

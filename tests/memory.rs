@@ -10,7 +10,8 @@ use std::slice;
 use std::thread;
 
 use common::{
-    Numbers, Object, address_space_bytes, alone, fill, holds, is_all, peak_rss_bytes, rss_bytes,
+    Numbers, Object, address_space_bytes, alone, fill, holds, is_all, limit_address_space,
+    peak_rss_bytes, rss_bytes,
 };
 use spanmalloc::{SpanMalloc, stats, trim};
 
@@ -377,13 +378,7 @@ fn without_address_space_allocation_fails_and_all_memory_can_be_used_again() {
     }
     alone(|| {
         let mut numbers = Numbers(3);
-        let limit = (address_space_bytes() + 96 * MIB) as libc::rlim_t;
-        let limit = libc::rlimit {
-            rlim_cur: limit,
-            rlim_max: limit,
-        };
-        // SAFETY: `limit` is valid for reads.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+        limit_address_space(address_space_bytes() + 96 * MIB);
         let large = exhaust(&mut numbers, |_| 100_000);
         assert!(
             large * 100_000 > 128 * MIB,

@@ -7,96 +7,16 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout};
-use std::env;
-use std::mem;
-use std::os::unix::process::ExitStatusExt;
-use std::process::Output;
+use std::alloc::GlobalAlloc;
 use std::ptr;
 use std::thread;
 
-use common::{is_alone, run_alone, run_alone_with};
+use common::crime::{
+    DOUBLE_FREE, FOREIGN, FREE_MEMORY, INTERIOR, NOT_OURS, WRONG_LAYOUT, alloc, dies,
+    dies_for_each, faults_for_each_with, free, layout, tell, write,
+};
+use common::stay_on_one_cpu;
 use spanmalloc::{SpanMalloc, trim};
-
-const DOUBLE_FREE: &str = "double free of";
-const FOREIGN: &str = "free of a pointer that is not from this heap:";
-const FREE_MEMORY: &str = "free of memory that is free already:";
-const INTERIOR: &str = "free of a pointer into the middle of an object:";
-const WRONG_LAYOUT: &str = "free with a Layout of another size class:";
-
-/// Before the address, on the standard output of who commits a crime.
-const MARK: &str = "the address is ";
-
-/// Says in the process of a crime which size it is about.
-const SIZE: &str = "SPANMALLOC_TEST_SIZE";
-
-/// Runs `crime` in a process of its own, which must end with this sentence.
-fn dies<F: FnOnce()>(sentence: &str, crime: F) {
-    if is_alone() {
-        return crime();
-    }
-    has_died(sentence, &run_alone(&crime));
-}
-
-/// [`dies`], once for each of the sizes.
-fn dies_at_each<F: FnOnce(usize)>(sizes: &[usize], sentence: &str, crime: F) {
-    if is_alone() {
-        let size = env::var(SIZE).unwrap();
-        return crime(size.parse().unwrap());
-    }
-    for size in sizes {
-        let output = run_alone_with(&crime, &[(SIZE, &size.to_string())]);
-        has_died(sentence, &output);
-    }
-}
-
-/// The process has told the address, and ended by `SIGABRT` with this sentence.
-fn has_died(sentence: &str, output: &Output) {
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let told = stdout
-        .split_once(MARK)
-        .and_then(|(_, rest)| rest.lines().next());
-    let address = told.unwrap_or_else(|| panic!("no address in {stdout:?}, {stderr:?}"));
-    // More lines are the stack of the allocation, if the heap profile happens to know it.
-    let mut lines = stderr.lines();
-    let line = format!("spanmalloc: {sentence} {address}");
-    assert_eq!(lines.next(), Some(&*line), "{stdout}{stderr}");
-    assert!(lines.all(|line| line.starts_with("    ")), "{stderr}");
-    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
-}
-
-/// Tells the address that the crime is about to be committed at.
-fn tell(address: *const u8) {
-    println!("{MARK}{:#x}", address.addr());
-}
-
-fn layout(size: usize) -> Layout {
-    Layout::from_size_align(size, 1).unwrap()
-}
-
-fn alloc(size: usize) -> *mut u8 {
-    // SAFETY: no size here is zero.
-    let object = unsafe { SpanMalloc.alloc(layout(size)) };
-    assert!(!object.is_null());
-    object
-}
-
-/// Frees, rightly or wrongly.
-fn free(object: *mut u8, size: usize) {
-    // SAFETY: none if it is a crime, of which the allocator promises to end the process.
-    unsafe { SpanMalloc.dealloc(object, layout(size)) };
-}
-
-/// Keeps this thread on one CPU, so that it uses one depot.
-fn stay_on_one_cpu() {
-    // SAFETY: an all-zero set is valid; CPU numbers from the kernel fit it.
-    unsafe {
-        let mut set: libc::cpu_set_t = mem::zeroed();
-        libc::CPU_SET(usize::try_from(libc::sched_getcpu()).unwrap(), &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
-    }
-}
 
 #[test]
 fn double_free_in_a_row_is_seen_at_once() {
@@ -136,7 +56,7 @@ fn double_free_of_a_tiny_object_in_a_row_is_seen_at_once() {
 
 #[test]
 fn double_free_with_another_between_is_seen_at_once() {
-    dies_at_each(&[1, 4, 8, 48, 1000, 5000, 32 << 10], DOUBLE_FREE, |size| {
+    dies_for_each(DOUBLE_FREE, &[1, 4, 8, 48, 1000, 5000, 32 << 10], |size| {
         let (twice, once) = (alloc(size), alloc(size));
         tell(twice);
         free(twice, size);
@@ -295,8 +215,6 @@ fn free_of_a_stack_pointer_as_a_small_object_is_seen_by_trim() {
         trim();
     });
 }
-
-static NOT_OURS: [u8; 64] = [7; 64];
 
 #[test]
 fn free_of_a_static_as_a_large_object_is_seen_at_once() {
@@ -464,7 +382,7 @@ fn double_free_by_two_threads_is_seen_at_exit() {
 
 #[test]
 fn large_object_freed_with_another_size_is_seen_at_once() {
-    dies_at_each(&[100_000, 100 << 20], WRONG_LAYOUT, |told| {
+    dies_for_each(WRONG_LAYOUT, &[100_000, 100 << 20], |told| {
         let object = alloc(2 * told);
         tell(object);
         free(object, told);
@@ -474,19 +392,12 @@ fn large_object_freed_with_another_size_is_seen_at_once() {
 
 #[test]
 fn a_write_behind_a_huge_object_faults() {
-    let crime = || {
-        let object = alloc(100 << 20);
-        // SAFETY: inside the object.
-        unsafe { object.add((100 << 20) - 1).write_volatile(1) };
-        println!("inside");
-        // SAFETY: none, it is the crime.
-        unsafe { object.add(100 << 20).write_volatile(1) };
+    faults_for_each_with(&[100 << 20], &[], |size| {
+        let object = alloc(size);
+        write(object.wrapping_add(size - 1), 1);
+        let behind = object.wrapping_add(size);
+        tell(behind);
+        write(behind, 1);
         panic!("the write succeeded");
-    };
-    if is_alone() {
-        return crime();
-    }
-    let output = run_alone(&crime);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("inside"));
-    assert_eq!(output.status.signal(), Some(libc::SIGSEGV));
+    });
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{is_alone, run_alone_with};
+use common::{assert_passed, is_alone, run_alone_with};
 use spanmalloc::SpanMalloc;
 
 #[global_allocator]
@@ -30,7 +30,7 @@ fn file(test: &str, number: u32) -> PathBuf {
 }
 
 /// Runs `body` in a process of its own, which is asked for reports; the numbers of those there are.
-fn alone_with<F: FnOnce()>(test: &str, triggers: &str, body: F) -> Vec<u32> {
+fn reports<F: FnOnce()>(test: &str, triggers: &str, body: F) -> Vec<u32> {
     if is_alone() {
         body();
         return Vec::new();
@@ -44,11 +44,7 @@ fn alone_with<F: FnOnce()>(test: &str, triggers: &str, body: F) -> Vec<u32> {
         ("SPANMALLOC_STATS", triggers),
         ("SPANMALLOC_STATS_FILE", &pattern),
     ];
-    let output = run_alone_with(&body, &variables);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(stdout.contains("1 passed"), "{stdout}");
+    assert_passed(&run_alone_with(&variables, &body));
     numbers
         .filter(|number| file(test, *number).exists())
         .collect()
@@ -56,7 +52,7 @@ fn alone_with<F: FnOnce()>(test: &str, triggers: &str, body: F) -> Vec<u32> {
 
 /// Waits until a report is there, whole.
 fn wait_for(test: &str, number: u32) {
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !fs::read_to_string(file(test, number)).is_ok_and(|text| text.ends_with("}\n")) {
         assert!(Instant::now() < deadline, "there is no report {number}");
         thread::sleep(Duration::from_millis(1));
@@ -76,7 +72,7 @@ fn install_own_handler() {
 
 #[test]
 fn programs_handler_of_before_is_called_as_well() {
-    let there = alone_with("before", "SIGUSR2,exit", || {
+    let there = reports("before", "SIGUSR2,exit", || {
         install_own_handler();
         assert!(spanmalloc::report::from_environment());
         // A second time changes nothing.
@@ -92,7 +88,7 @@ fn programs_handler_of_before_is_called_as_well() {
 
 #[test]
 fn background_thread_that_sleeps_learns_of_it() {
-    let there = alone_with("asleep", "every=1s", || {
+    let there = reports("asleep", "every=1s", || {
         assert!(spanmalloc::background::start());
         assert!(spanmalloc::report::from_environment());
         wait_for("asleep", 1);
@@ -102,7 +98,7 @@ fn background_thread_that_sleeps_learns_of_it() {
 
 #[test]
 fn nothing_happens_unless_the_program_asks() {
-    let there = alone_with("unasked", "SIGUSR2,exit,every=1s", || {
+    let there = reports("unasked", "SIGUSR2,exit,every=1s", || {
         install_own_handler();
         raise_usr2();
         assert_eq!(OWN.load(Relaxed), 1);
@@ -112,7 +108,7 @@ fn nothing_happens_unless_the_program_asks() {
 
 #[test]
 fn environment_that_says_nothing_is_nothing_to_do() {
-    let there = alone_with("nothing", "none", || {
+    let there = reports("nothing", "none", || {
         assert!(!spanmalloc::report::from_environment());
     });
     assert!(is_alone() || there.is_empty());

@@ -11,108 +11,27 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::HashSet;
 use std::mem;
-use std::os::unix::process::ExitStatusExt;
-use std::process::Output;
 use std::ptr;
 use std::thread;
 
-use common::{Numbers, Object, alone, is_alone, run_alone, run_alone_with};
+use common::crime::{
+    DOUBLE_FREE, FOREIGN, FREE_MEMORY, INTERIOR, NOT_OURS, WRONG_LAYOUT, alloc, dies,
+    dies_for_each, dies_for_each_with, faults_for_each_with, free, layout, tell, told, write,
+};
+use common::{Numbers, Object, alone, assert_passed, is_alone, run_alone, run_alone_with};
 use spanmalloc::{Config, Configured, Secure, SpanMalloc, stats, trim};
 
 #[global_allocator]
 static GLOBAL: Configured = SpanMalloc::with(Config::new().secure(Secure::USUAL));
 
-const DOUBLE_FREE: &str = "double free of";
-const FOREIGN: &str = "free of a pointer that is not from this heap:";
-const FREE_MEMORY: &str = "free of memory that is free already:";
-const INTERIOR: &str = "free of a pointer into the middle of an object:";
-const WRONG_LAYOUT: &str = "free with a Layout of another size class:";
 const WRONG_SIZE: &str = "free with a wrong size or alignment:";
 const OVERFLOW: &str = "overflow: bytes were written behind the object at";
 const WRITE_AFTER_FREE: &str = "write after free to the object at";
 
-/// Before the address, on the standard output of who commits a crime.
-const MARK: &str = "the address is ";
 /// Sizes of small, medium and large objects: within a slot of which little is left, and of which much is.
 const SIZES: [usize; 10] = [1, 7, 8, 24, 48, 500, 4000, 30_000, 40_960, 100_000];
 /// A size of a mapping of its own.
 const HUGE: usize = 70 << 20;
-
-/// Runs `crime` in a process of its own, which must end with this sentence.
-fn dies<F: FnOnce()>(sentence: &str, crime: F) {
-    if is_alone() {
-        return crime();
-    }
-    assert_died(sentence, &run_alone(&crime));
-}
-
-/// As [`dies`], for each of these numbers, which the crime is told.
-fn dies_for_each<F: FnOnce(usize)>(sentence: &str, numbers: &[usize], crime: F) {
-    dies_for_each_with(sentence, numbers, &[], crime);
-}
-
-/// As [`dies_for_each`], with variables in the environment.
-fn dies_for_each_with<F: FnOnce(usize)>(
-    sentence: &str,
-    numbers: &[usize],
-    variables: &[(&str, &str)],
-    crime: F,
-) {
-    const NUMBER: &str = "SPANMALLOC_TEST_NUMBER";
-    if is_alone() {
-        return crime(std::env::var(NUMBER).unwrap().parse().unwrap());
-    }
-    for number in numbers {
-        let number = number.to_string();
-        let mut variables = variables.to_vec();
-        variables.push((NUMBER, &number));
-        println!("with {number}");
-        assert_died(sentence, &run_alone_with(&crime, &variables));
-    }
-}
-
-fn assert_died(sentence: &str, output: &Output) {
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let told = stdout
-        .split_once(MARK)
-        .and_then(|(_, rest)| rest.lines().next());
-    let address = told.unwrap_or_else(|| panic!("no address in {stdout:?}, {stderr:?}"));
-    assert_eq!(
-        stderr,
-        format!("spanmalloc: {sentence} {address}\n"),
-        "stdout: {stdout}"
-    );
-    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
-}
-
-/// Tells the address that the crime is about to be committed at.
-fn tell(address: *const u8) {
-    println!("{MARK}{:#x}", address.addr());
-}
-
-fn layout(size: usize) -> Layout {
-    Layout::from_size_align(size, 1).unwrap()
-}
-
-fn alloc(size: usize) -> *mut u8 {
-    // SAFETY: no size here is zero.
-    let object = unsafe { SpanMalloc.alloc(layout(size)) };
-    assert!(!object.is_null());
-    object
-}
-
-/// Frees, rightly or wrongly.
-fn free(object: *mut u8, size: usize) {
-    // SAFETY: none if it is a crime, of which the allocator promises to end the process.
-    unsafe { SpanMalloc.dealloc(object, layout(size)) };
-}
-
-/// Writes a byte that may be nobody's.
-fn write(address: *mut u8, byte: u8) {
-    // SAFETY: none, it is the crime: memory of the heap.
-    unsafe { address.write_volatile(byte) };
-}
 
 #[test]
 fn overflow_of_one_byte_is_seen_by_the_free() {
@@ -202,48 +121,24 @@ fn write_after_free_of_a_large_object_is_seen_where_it_is_filled() {
 
 #[test]
 fn access_to_a_freed_large_object_faults() {
-    let body = |size: usize| {
+    let sizes = [40_960, 100_000, 3_000_000, 80_000_000];
+    faults_for_each_with(&sizes, &[], |size| {
         let object = alloc(size);
         free(object, size);
+        tell(object);
         write(object.wrapping_add(size / 2), 0);
-    };
-    if is_alone() {
-        return body(
-            std::env::var("SPANMALLOC_TEST_NUMBER")
-                .unwrap()
-                .parse()
-                .unwrap(),
-        );
-    }
-    for size in ["40960", "100000", "3000000", "80000000"] {
-        let output = run_alone_with(&body, &[("SPANMALLOC_TEST_NUMBER", size)]);
-        assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{size}");
-    }
+    });
 }
 
 #[test]
 fn overflow_into_a_guard_faults() {
-    let body = |size: usize| {
+    let sizes = [48, 4000, 40_960, 300_000, 80_000_000];
+    faults_for_each_with(&sizes, &[("SPANMALLOC_SECURE", "guards")], |size| {
         let object = alloc(size);
+        tell(object);
         // SAFETY: none, it is the crime.
         unsafe { object.write_bytes(1, size + 60_000) };
-    };
-    if is_alone() {
-        return body(
-            std::env::var("SPANMALLOC_TEST_NUMBER")
-                .unwrap()
-                .parse()
-                .unwrap(),
-        );
-    }
-    for size in ["48", "4000", "40960", "300000", "80000000"] {
-        let variables = [
-            ("SPANMALLOC_TEST_NUMBER", size),
-            ("SPANMALLOC_SECURE", "guards"),
-        ];
-        let output = run_alone_with(&body, &variables);
-        assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{size}");
-    }
+    });
 }
 
 #[test]
@@ -307,8 +202,6 @@ fn interior_and_foreign_pointers_are_seen_at_once() {
     });
 }
 
-static NOT_OURS: [u8; 64] = [7; 64];
-
 #[test]
 fn foreign_pointers_are_seen_at_once() {
     dies_for_each(FOREIGN, &[2, 48, 100_000], |size| {
@@ -367,11 +260,8 @@ fn lives_in_all_modes<F: FnOnce()>(body: F) {
         return body();
     }
     for mode in MODES {
-        let output = run_alone_with(&body, &[("SPANMALLOC_SECURE", mode)]);
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let passed = output.status.success() && stdout.contains("1 passed");
-        assert!(passed, "{mode}: {}\n{stdout}\n{stderr}", output.status);
+        println!("in mode {mode}");
+        assert_passed(&run_alone_with(&[("SPANMALLOC_SECURE", mode)], &body));
     }
 }
 
@@ -497,12 +387,13 @@ fn freed_objects_stay_in_quarantine_for_a_random_time() {
 
 #[test]
 fn arenas_lie_elsewhere_in_each_process() {
-    let body = || println!("{MARK}{:#x}", alloc(48).addr() >> 26);
+    let body = || tell(alloc(48).map_addr(|address| address >> 26));
     if is_alone() {
         return body();
     }
-    let places: HashSet<_> = (0..6).map(|_| run_alone(&body).stdout).collect();
-    assert_eq!(places.len(), 6);
+    let places: HashSet<_> = (0..6).flat_map(|_| told(&run_alone(&body))).collect();
+    // Two of 65,536 places may be the same by chance.
+    assert!(places.len() >= 5, "{places:?}");
 }
 
 #[test]

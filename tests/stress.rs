@@ -418,7 +418,9 @@ fn everything_at_once_leaves_every_byte_where_it_was() {
         let mut threads = [None; PLACES];
         let start = Instant::now();
         let (mut steps, mut last) = (0, start);
-        while start.elapsed() < time {
+        // A machine that is busy may need longer than that to meet all of it.
+        let has_met_all = || FORKS.load(Relaxed) > 0 && REFUSED.load(Relaxed) > 0;
+        while start.elapsed() < time || !has_met_all() && start.elapsed() < time + PATIENCE {
             start_threads(&mut threads);
             change_weather(&mut weather);
             thread::sleep(Duration::from_millis(2 + weather.below(8) as u64));

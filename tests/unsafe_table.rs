@@ -65,13 +65,14 @@ fn root() -> &'static Path {
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_string_lossy();
+        if stem.ends_with("tests") || stem == "models" {
+            continue;
+        }
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|end| end == "rs") {
-            let stem = path.file_stem().unwrap().to_string_lossy();
-            if !stem.ends_with("tests") && stem != "models" {
-                found.push(path);
-            }
+            found.push(path);
         }
     }
 }

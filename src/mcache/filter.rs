@@ -186,9 +186,9 @@ const _: () = assert!(size_of::<MCache>() <= MCACHE_ALIGN && MCACHE_ALIGN == 1 <
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alone::alone;
     use crate::base::size_class::class_for;
     use crate::{malloc, runtime};
-    use std::thread;
     use std::vec::Vec;
 
     const SIZE: usize = 144;
@@ -202,18 +202,20 @@ mod tests {
         unsafe { malloc::free(object, SIZE, 8) }
     }
 
+    /// From here on no object is exchanged for a sample.
+    fn take_no_samples() {
+        #[cfg(feature = "profile")]
+        crate::config::set_profile_rate(0);
+    }
+
     fn waits(object: *mut u8) -> bool {
         runtime::mcache().is_some_and(|mcache| mcache.waits(class_for(SIZE, 8), object))
     }
 
-    /// In a thread of its own, whose mcache nobody else uses.
-    fn in_a_thread(test: fn()) {
-        assert!(thread::spawn(test).join().is_ok());
-    }
-
     #[test]
     fn an_object_waits_from_its_free_to_its_next_allocation() {
-        in_a_thread(|| {
+        alone(|| {
+            take_no_samples();
             let objects: Vec<_> = (0..6).map(|_| alloc()).collect();
             assert!(!objects.iter().any(|object| waits(*object)));
             objects.iter().for_each(|object| free(*object));
@@ -230,7 +232,8 @@ mod tests {
 
     #[test]
     fn the_newest_objects_are_known_after_a_flush() {
-        in_a_thread(|| {
+        alone(|| {
+            take_no_samples();
             let objects: Vec<_> = (0..4000).map(|_| alloc()).collect();
             let class = class_for(SIZE, 8);
             let mut len = 0;

@@ -32,10 +32,8 @@ use core::fmt::Write;
 
 use crate::base::line::Line;
 use crate::config::{self, Triggers};
-use crate::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
-};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::request::Turn;
 use crate::sys::{self, Signal};
 use crate::{runtime, scavenge};
 use one::Report;
@@ -56,8 +54,8 @@ static BEGUN: AtomicBool = AtomicBool::new(false);
 /// child of a `fork`.
 static NEEDS_THREAD: AtomicBool = AtomicBool::new(false);
 
-/// Whether somebody makes reports. **Any thread; atomic**, a lock that nobody waits for without a bound.
-static MAKING: AtomicBool = AtomicBool::new(false);
+/// Who makes reports has it. Nobody waits for it without a bound.
+static MAKING: Turn = Turn::free();
 
 /// Time for which the end of the process waits for the report that the background thread makes: 10 s.
 const WAIT_NS: u64 = 10_000_000_000;
@@ -140,12 +138,12 @@ pub(crate) fn make_those_due() -> u64 {
         // If the process is about to end, it makes its last ones.
         if report.is_due(sys::now_ns()) && begin_making(0) {
             report.make(false);
-            end_making();
+            MAKING.give();
         }
     }
     if publish::is_due(sys::now_ns()) && begin_making(0) {
         publish::publish(false);
-        end_making();
+        MAKING.give();
     }
     let now_ns = sys::now_ns();
     let until = |report: &Report| report.until_due(now_ns);
@@ -184,8 +182,7 @@ fn skipped(why: &str) {
 /// The calling thread makes reports from here on, and nobody else; false if somebody else does for that time.
 fn begin_making(wait_ns: u64) -> bool {
     let begin_ns = sys::now_ns();
-    // Acquire pairs with the Release in `end_making`.
-    while MAKING.swap(true, Acquire) {
+    while !MAKING.try_take() {
         if sys::now_ns() - begin_ns >= wait_ns {
             return false;
         }
@@ -194,13 +191,9 @@ fn begin_making(wait_ns: u64) -> bool {
     true
 }
 
-fn end_making() {
-    MAKING.store(false, Release);
-}
-
 /// In the child of a `fork`: what was under way or asked for is the parent's.
 pub(crate) fn after_fork_in_child() {
-    MAKING.store(false, SeqCst);
+    MAKING.give();
     REPORTS.iter().for_each(Report::begin_again);
     publish::has_forked();
     let needs_thread = REPORTS

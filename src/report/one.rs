@@ -11,10 +11,8 @@ use crate::config::{PROFILE_FILE, PROFILE_FILE_DEFAULT};
 #[cfg(feature = "profile")]
 use crate::profile;
 use crate::stats;
-use crate::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::request::Request;
 use crate::sys::{self, Signal};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -26,8 +24,8 @@ pub(super) struct Report {
     path: Once<Option<sys::Path>>,
     /// Reports that were made. **By who makes reports.**
     number: AtomicU32,
-    /// Whether a signal has asked for one. **Any thread; atomic.**
-    asked: AtomicBool,
+    /// Whether a signal has asked for one.
+    asked: Request,
     /// When the next one is due, if it is every so often. **By who makes reports.**
     next_ns: AtomicU64,
     /// Whether it was told that the file cannot be written. **By who makes reports.**
@@ -40,7 +38,7 @@ impl Report {
             which,
             path: Once::new(),
             number: AtomicU32::new(0),
-            asked: AtomicBool::new(false),
+            asked: Request::none(),
             next_ns: AtomicU64::new(u64::MAX),
             has_complained: AtomicBool::new(false),
         }
@@ -75,7 +73,7 @@ impl Report {
     pub(super) fn begin_again(&self) {
         // Relaxed, here and below: who makes reports is one at a time (`MAKING`).
         self.number.store(0, Relaxed);
-        self.asked.store(false, Relaxed);
+        self.asked.take();
         self.next_from(sys::now_ns());
     }
 
@@ -95,18 +93,17 @@ impl Report {
             Signal::Usr2 => triggers.at_usr2,
         };
         if is_meant {
-            // SeqCst: see `scavenge::wake_for_report`.
-            self.asked.store(true, SeqCst);
+            self.asked.make();
         }
     }
 
     pub(super) fn is_asked(&self) -> bool {
-        self.asked.load(SeqCst)
+        self.asked.is_made()
     }
 
     /// Whether one is to be made now, as a signal asked for it or it is time; the next call says no.
     pub(super) fn is_due(&self, now_ns: u64) -> bool {
-        let was_asked = self.asked.swap(false, SeqCst);
+        let was_asked = self.asked.take();
         let next_ns = self.next_ns.load(Relaxed);
         let is_time = now_ns >= next_ns;
         if is_time {

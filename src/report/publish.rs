@@ -12,11 +12,8 @@ use crate::config::PUBLISH;
 use crate::counters::{self, calls};
 use crate::mcache::{self, MCache};
 use crate::stats;
-use crate::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Relaxed, Release},
-    fence,
-};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::sequence;
 use crate::sys;
 
 const _: () = assert!(MAGAZINES - 1 <= CLASSES_MAX);
@@ -101,25 +98,20 @@ pub(super) fn publish(has_ended: bool) {
     let put = |at: usize, word: u64| words[at].store(word, Relaxed);
     put(0, MAGIC);
     put(1, VERSION);
-    // An odd number is of a process that was replaced in the middle.
-    let sequence = words[SEQUENCE].load(Relaxed) & !1;
-    put(SEQUENCE, sequence.wrapping_add(1));
-    // Who sees one of the words below sees the odd number.
-    fence(Release);
-    put(HAS_ENDED, has_ended.into());
-    put(TIME, now_ns);
-    put(IS_COUNTED, are_counted.into());
-    put(CLASS_COUNT, MAGAZINES as u64 - 1);
-    for (offset, word) in figures.to_words().into_iter().enumerate() {
-        put(FIGURES + offset, word);
-    }
-    for (row, class) in classes.enumerate() {
-        for (offset, word) in class.to_words().into_iter().enumerate() {
-            put(CLASSES + row * CLASS_WORDS + offset, word);
+    sequence::write(&words[SEQUENCE], || {
+        put(HAS_ENDED, has_ended.into());
+        put(TIME, now_ns);
+        put(IS_COUNTED, are_counted.into());
+        put(CLASS_COUNT, MAGAZINES as u64 - 1);
+        for (offset, word) in figures.to_words().into_iter().enumerate() {
+            put(FIGURES + offset, word);
         }
-    }
-    // Who sees the even number sees the words above.
-    words[SEQUENCE].store(sequence.wrapping_add(2), Release);
+        for (row, class) in classes.enumerate() {
+            for (offset, word) in class.to_words().into_iter().enumerate() {
+                put(CLASSES + row * CLASS_WORDS + offset, word);
+            }
+        }
+    });
 }
 
 /// What is known of a class.

@@ -25,16 +25,14 @@ use core::ptr;
 
 use super::policy::Patience;
 use super::{PIECES_A_STEP, SCAVENGER};
-use crate::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::request::{self, ASLEEP, AWAKE};
 use crate::{backed, config, mcache, mheap, report, sys};
 
 const OFF: u32 = 0;
-const AWAKE: u32 = 1;
-const ASLEEP: u32 = 2;
 const FAILED: u32 = 3;
+
+const _: () = assert!(OFF != AWAKE && OFF != ASLEEP && FAILED != AWAKE && FAILED != ASLEEP);
 
 /// **Any thread; atomic**, and a futex.
 static STATE: AtomicU32 = AtomicU32::new(OFF);
@@ -110,8 +108,7 @@ pub(crate) fn start() -> bool {
 
 /// Wakes the thread for a report that was asked for just now. Safe in the handler of a signal.
 pub(crate) fn wake_for_report() {
-    // SeqCst: either the thread sees what was asked before it sleeps, or this sees that it sleeps.
-    let _ = STATE.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst);
+    request::wake(&STATE);
     // It may wait for the next step as well.
     sys::futex_wake(&STATE);
 }
@@ -183,16 +180,12 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         last = look;
         if scavenges && unchanged < STEPS_TO_SLEEP {
             sys::futex_wait_for(&STATE, AWAKE, STEP_NS.min(until_report_ns));
-        } else if STATE
-            // SeqCst: see `wake_for_report`.
-            .compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst)
-            .is_ok()
-        {
-            if !report::is_asked() {
+        } else if let Some(may_sleep) = request::falls_asleep(&STATE, report::is_asked) {
+            if may_sleep {
                 sys::futex_wait_for(&STATE, ASLEEP, ASLEEP_NS.min(until_report_ns));
             }
             // Either it was woken, or it wakes by itself for a look.
-            let woken = STATE.swap(AWAKE, Relaxed) == AWAKE;
+            let woken = request::wakes_up(&STATE);
             unchanged = if woken { 0 } else { STEPS_TO_SLEEP };
         }
     }

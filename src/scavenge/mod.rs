@@ -252,39 +252,42 @@ pub(crate) fn after_fork_in_child() {
 #[allow(unsafe_code)]
 mod tests {
     use super::*;
+    use crate::alone::alone;
     use crate::base::PAGE_BYTES;
     use crate::large;
     use std::vec::Vec;
 
     #[test]
     fn a_peak_goes_back_within_ten_seconds_of_slow_calls() {
-        const MIB: usize = 1 << 20;
-        let objects: Vec<*mut u8> = (0..48).map(|_| large::alloc(MIB, 8, false)).collect();
-        for object in &objects {
-            assert!(!object.is_null());
-            for page in (0..MIB).step_by(4096) {
-                // SAFETY: a byte of the object.
-                unsafe { object.add(page).write(1) };
+        alone(|| {
+            const MIB: usize = 1 << 20;
+            let objects: Vec<*mut u8> = (0..48).map(|_| large::alloc(MIB, 8, false)).collect();
+            for object in &objects {
+                assert!(!object.is_null());
+                for page in (0..MIB).step_by(4096) {
+                    // SAFETY: a byte of the object.
+                    unsafe { object.add(page).write(1) };
+                }
             }
-        }
-        // A clock of the test's own, ahead of the real one: other tests' steps find nothing due.
-        let start_ns = sys::coarse_ns() + 3_600_000_000_000;
-        let step = |now_ns| {
-            let mut scavenger = SCAVENGER.lock();
-            while scavenger.step(now_ns, Patience::Much, PIECES_A_CALL) {}
-        };
-        step(start_ns);
-        for object in objects {
-            large::free(object, None);
-        }
-        step(start_ns + 2_000_000_000);
-        let soon = mheap::usage();
-        assert!(soon.dirty * PAGE_BYTES >= 32 * MIB, "{} pages", soon.dirty);
-        for round in 0..200 {
-            step(start_ns + 2_000_000_000 + round * STEP_NS);
-        }
-        let late = mheap::usage();
-        let most = late.in_use / 4 + 4 * MIB / PAGE_BYTES;
-        assert!(late.dirty <= most, "{} of {}", late.dirty, late.in_use);
+            // A clock of the test's own, ahead of the real one: steps of slow calls find nothing due.
+            let start_ns = sys::coarse_ns() + 3_600_000_000_000;
+            let step = |now_ns| {
+                let mut scavenger = SCAVENGER.lock();
+                while scavenger.step(now_ns, Patience::Much, PIECES_A_CALL) {}
+            };
+            step(start_ns);
+            for object in objects {
+                large::free(object, None);
+            }
+            step(start_ns + 2_000_000_000);
+            let soon = mheap::usage();
+            assert!(soon.dirty * PAGE_BYTES >= 32 * MIB, "{} pages", soon.dirty);
+            for round in 0..200 {
+                step(start_ns + 2_000_000_000 + round * STEP_NS);
+            }
+            let late = mheap::usage();
+            let most = late.in_use / 4 + 4 * MIB / PAGE_BYTES;
+            assert!(late.dirty <= most, "{} of {}", late.dirty, late.in_use);
+        });
     }
 }

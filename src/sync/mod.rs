@@ -27,13 +27,15 @@ pub(crate) mod busy;
 #[cfg(not(loom))]
 pub(crate) mod fork_owner;
 mod mutex;
+pub(crate) mod request;
+pub(crate) mod sequence;
 #[cfg(feature = "lock-stats")]
 pub(crate) mod usage;
 #[cfg(not(loom))]
 pub(crate) mod waits;
 
 #[cfg(all(test, loom))]
-pub(crate) use mutex::model::sleeps;
+pub(crate) use mutex::model::{Sleepers, sleeps};
 pub(crate) use mutex::{Guard, Mutex};
 
 #[cfg(not(loom))]

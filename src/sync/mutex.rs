@@ -335,20 +335,20 @@ pub(super) mod model {
         SLEEPS.get()
     }
 
-    pub(super) struct Sleepers {
+    pub(crate) struct Sleepers {
         lock: loom::sync::Mutex<()>,
         woken: loom::sync::Condvar,
     }
 
     impl Sleepers {
-        pub(super) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self {
                 lock: loom::sync::Mutex::new(()),
                 woken: loom::sync::Condvar::new(),
             }
         }
 
-        pub(super) fn wait(&self, still: impl Fn() -> bool) {
+        pub(crate) fn wait(&self, still: impl Fn() -> bool) {
             let guard = self.lock.lock().unwrap();
             if still() {
                 SLEEPS.set(SLEEPS.get() + 1);
@@ -356,7 +356,7 @@ pub(super) mod model {
             }
         }
 
-        pub(super) fn wake(&self) {
+        pub(crate) fn wake(&self) {
             let _guard = self.lock.lock().unwrap();
             self.woken.notify_one();
         }

@@ -177,6 +177,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::alone::alone;
 
     /// The limit if the files are these; all others are not there.
     fn found(list: &str, files: &[(&str, &str)]) -> Option<usize> {
@@ -294,15 +295,16 @@ mod tests {
 
     #[test]
     fn errno_and_the_process_are_left_as_they_were() {
-        let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let before = files();
-        // SAFETY: `__errno_location` always returns this thread's valid errno.
-        unsafe { *libc::__errno_location() = 1234 };
-        let allowed = memory_allowed_bytes();
-        // SAFETY: as above.
-        assert_eq!(unsafe { *libc::__errno_location() }, 1234);
-        assert!(allowed.is_none_or(|bytes| bytes > 0));
-        // Other tests open files as well.
-        assert!((0..100).any(|_| files() <= before));
+        alone(|| {
+            let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+            let before = files();
+            // SAFETY: `__errno_location` always returns this thread's valid errno.
+            unsafe { *libc::__errno_location() = 1234 };
+            let allowed = memory_allowed_bytes();
+            // SAFETY: as above.
+            assert_eq!(unsafe { *libc::__errno_location() }, 1234);
+            assert!(allowed.is_none_or(|bytes| bytes > 0));
+            assert_eq!(files(), before);
+        });
     }
 }

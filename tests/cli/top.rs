@@ -19,7 +19,7 @@ const PROGRAM: [&str; 3] = [
 ];
 
 /// The time for what has to happen.
-const DEADLINE: Duration = Duration::from_secs(40);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 #[test]
 fn without_a_terminal_there_is_a_line_a_second() {
@@ -31,23 +31,21 @@ fn without_a_terminal_there_is_a_line_a_second() {
     let start = Instant::now();
     let mut tool = tool.spawn().unwrap();
     let mut lines = BufReader::new(tool.stderr.take().unwrap()).lines();
-    let mut line = || lines.next().unwrap().unwrap();
-    assert_eq!(line(), "told");
-    let first = line();
-    assert!(start.elapsed() >= Duration::from_secs(1));
-    let second = line();
-    assert!(start.elapsed() >= Duration::from_secs(2));
-    for line in [first, second] {
-        assert!(line.starts_with("spanmalloc: "), "{line}");
-        for part in [
-            "s: RSS ",
-            " live ",
-            " objects, backed ",
-            ", threads 1",
-            "/s, frees ",
-        ] {
-            assert!(line.contains(part), "{line}");
+    // When the first lines come, the program may not have begun, nor the library have published anything.
+    let (mut is_told, mut own, mut whole) = (false, 0, 0);
+    while !is_told || whole < 2 {
+        let line = lines.next().unwrap().unwrap();
+        if line == "told" {
+            is_told = true;
+            continue;
         }
+        own += 1;
+        assert!(start.elapsed() >= Duration::from_secs(own));
+        assert!(start.elapsed() < DEADLINE, "{line}");
+        assert!(line.starts_with("spanmalloc: "), "{line}");
+        assert!(line.contains("s: RSS "), "{line}");
+        let figures = [" live ", " objects, backed ", ", threads 1", "/s, frees "];
+        whole += u64::from(figures.iter().all(|part| line.contains(part)));
     }
     fs::write(directory.path().join("stop"), "").unwrap();
     let output = tool.wait_with_output().unwrap();

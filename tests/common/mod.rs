@@ -1,56 +1,29 @@
 //! What the tests of the whole allocator share: objects that know what they hold, tests that have a
 //! process to themselves, and a look at the memory of the process.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 use std::alloc::{GlobalAlloc, Layout};
-use std::any::type_name;
-use std::env;
 use std::fs;
-use std::process::{Command, Output};
+use std::mem;
 use std::slice;
 use std::thread;
 
 use spanmalloc::SpanMalloc;
 
-/// Set in the process that a test started for itself.
-const ALONE: &str = "SPANMALLOC_TEST_ALONE";
+mod alone;
+pub mod crime;
 
-/// Whether this is the process that a test started for itself.
-pub fn is_alone() -> bool {
-    env::var_os(ALONE).is_some()
-}
+pub use alone::{alone, alone_with, assert_passed, is_alone, run_alone, run_alone_with};
 
-/// Runs the calling test, whose body is or contains the closure type `F`, in a process of its own.
-/// There, [`is_alone`] holds.
-pub fn run_alone<F>(body: &F) -> Output {
-    run_alone_with(body, &[])
-}
-
-/// [`run_alone`] with variables in the environment.
-pub fn run_alone_with<F>(_body: &F, variables: &[(&str, &str)]) -> Output {
-    let path = type_name::<F>();
-    let test = path.split_once("::").map_or(path, |(_, name)| name);
-    let test = test.trim_end_matches("::{{closure}}");
-    let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(ALONE, "1")
-        .envs(variables.iter().copied());
-    command.output().unwrap()
-}
-
-/// Runs `body` in a process of its own, for tests that measure the process or end it badly. To be
-/// called by the test function itself.
-pub fn alone<F: FnOnce()>(body: F) {
-    if is_alone() {
-        return body();
+/// Keeps this thread on one CPU: it uses one depot, and the kernel counts its memory in one place.
+pub fn stay_on_one_cpu() {
+    // SAFETY: an all-zero set is valid; CPU numbers from the kernel fit it.
+    unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        libc::CPU_SET(usize::try_from(libc::sched_getcpu()).unwrap(), &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
     }
-    let output = run_alone(&body);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let passed = output.status.success() && stdout.contains("1 passed");
-    assert!(passed, "{}\n{stdout}\n{stderr}", output.status);
 }
 
 /// Bytes of memory that this process has, exactly.
@@ -67,6 +40,16 @@ pub fn peak_rss_bytes() -> usize {
 /// Bytes of address space that this process has.
 pub fn address_space_bytes() -> usize {
     kib_after(&fs::read_to_string("/proc/self/status").unwrap(), "VmSize:") << 10
+}
+
+/// Limits the address space of this process, for good.
+pub fn limit_address_space(bytes: usize) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes as libc::rlim_t,
+        rlim_max: bytes as libc::rlim_t,
+    };
+    // SAFETY: `limit` is valid for reads.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
 }
 
 fn kib_after(text: &str, field: &str) -> usize {

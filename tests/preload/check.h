@@ -38,9 +38,12 @@ UNUSED static int check_ours;
 
 #define RUN(name) run_case(#name, name)
 
+/* Seconds for what has to happen: many times what it takes, since the machine may be busy. */
+#define PATIENCE 120
+
 /* A deadlock ends the program. A child of a fork has to set its own alarm. */
 __attribute__((constructor)) static void watchdog(void) {
-    alarm(50);
+    alarm(3 * PATIENCE);
 }
 
 UNUSED static void check_fail(const char *file, int line, const char *condition) {
@@ -179,7 +182,7 @@ UNUSED static void in_child(void (*body)(void)) {
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        alarm(40);
+        alarm(PATIENCE);
         check_failures = 0;
         body();
         _exit(check_failures != 0);

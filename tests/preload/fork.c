@@ -72,7 +72,7 @@ static void fork_often(void) {
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            alarm(40);
+            alarm(PATIENCE);
             check_failures = 0;
             CHECK(is_filled(parents[1], 5000, 7));
             for (int j = 0; j < 3; j++) {
@@ -143,7 +143,7 @@ static void exec_in_a_thread(void) {
     for (int i = 0; i < 10; i++) {
         pid_t child = fork();
         if (child == 0) {
-            alarm(40);
+            alarm(PATIENCE);
             pthread_t threads[3];
             start(&threads[0], allocate_all_the_time, NULL);
             start(&threads[1], allocate_all_the_time, NULL);

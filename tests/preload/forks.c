@@ -57,7 +57,7 @@ static void fork_often(int forks) {
     for (int i = 0; i < forks; i++) {
         pid_t child = fork();
         if (child == 0) {
-            alarm(40);
+            alarm(PATIENCE);
             char *object = malloc(5000);
             int bad = opaque(object) == NULL || (handler_calls != NULL && handler_calls(2) == 0);
             free(object);

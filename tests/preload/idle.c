@@ -30,8 +30,8 @@ static void open_the_gate(void) {
 }
 
 static void falls_to(size_t bound) {
-    CHECK(EVENTUALLY(30, rss_bytes() <= bound));
-    printf("  %zu of %zu KiB\n", rss_bytes() >> 10, bound >> 10);
+    CHECK(EVENTUALLY(anonymous_bytes() <= bound));
+    printf("  %zu of %zu KiB\n", anonymous_bytes() >> 10, bound >> 10);
 }
 
 /* Its part of 256 MiB; frees 95 % of it. */
@@ -41,7 +41,7 @@ static void *burst(void *argument) {
     for (int part = 0; part < PARTS; part++) {
         put_objects(&mine[part], 256 * MIB / WORKERS / PARTS, &random);
     }
-    CHECK(rss_bytes() >= 256 * MIB / WORKERS);
+    CHECK(anonymous_bytes() >= 256 * MIB / WORKERS);
     for (int part = 0; part < PARTS; part++) {
         if (part % KEPT_OF != 0) {
             free_objects(&mine[part]);
@@ -56,7 +56,7 @@ static void burst_goes_back(void) {
     for (int i = 0; i < WORKERS; i++) {
         start(&threads[i], burst, parts[i]);
     }
-    CHECK(EVENTUALLY(40, ready == WORKERS));
+    CHECK(EVENTUALLY(ready == WORKERS));
     size_t live = 0;
     for (int i = 0; i < WORKERS; i++) {
         for (int part = 0; part < PARTS; part++) {
@@ -91,13 +91,13 @@ static void *allocate_once(void *argument) {
 
 static void threads_that_sleep_keep_little(void) {
     static pthread_t threads[SLEEPERS];
-    size_t before = rss_bytes();
+    size_t before = anonymous_bytes();
     for (size_t i = 0; i < SLEEPERS; i++) {
-        CHECK(EVENTUALLY(40, running < AT_A_TIME));
+        CHECK(EVENTUALLY(running < AT_A_TIME));
         atomic_fetch_add(&running, 1);
         start(&threads[i], allocate_once, (void *)i);
     }
-    CHECK(EVENTUALLY(40, ready == SLEEPERS));
+    CHECK(EVENTUALLY(ready == SLEEPERS));
     falls_to(before + SLEEPERS * 65536 + 8 * MIB);
     open_the_gate();
     for (int i = 0; i < SLEEPERS; i++) {
@@ -111,11 +111,11 @@ static void trim_releases_what_is_free(void) {
     for (int i = 0; i < WORKERS; i++) {
         start(&threads[i], burst, parts[i]);
     }
-    CHECK(EVENTUALLY(40, ready == WORKERS));
-    size_t before = rss_bytes();
+    CHECK(EVENTUALLY(ready == WORKERS && others_wait()));
+    size_t before = anonymous_bytes();
     CHECK(before >= 200 * MIB);
     CHECK(malloc_trim(0) == 1);
-    size_t after = rss_bytes();
+    size_t after = anonymous_bytes();
     CHECK(after <= 32 * MIB);
     printf("  %zu KiB, %zu after\n", before >> 10, after >> 10);
     open_the_gate();
@@ -126,7 +126,7 @@ static void trim_releases_what_is_free(void) {
         }
     }
     CHECK(malloc_trim(0) == 1);
-    CHECK(rss_bytes() < after - 8 * MIB);
+    CHECK(anonymous_bytes() < after - 8 * MIB);
 }
 
 /* Small objects that stay, one in 8 KiB, let some of the pages go. */
@@ -135,10 +135,10 @@ static void trim_releases_what_is_free_among_objects(void) {
     for (size_t bytes = 0; bytes < 64 * MIB; bytes += 200) {
         CHECK(put_object(bytes % 8192 < 200 ? &kept : &objects, 200, (unsigned)bytes));
     }
-    size_t before = rss_bytes();
+    size_t before = anonymous_bytes();
     free_objects(&objects);
     CHECK(malloc_trim(0) == 1);
-    size_t after = rss_bytes();
+    size_t after = anonymous_bytes();
     CHECK(before >= 64 * MIB && after <= before - 20 * MIB);
     printf("  %zu KiB, %zu after\n", before >> 10, after >> 10);
     free_objects(&kept);

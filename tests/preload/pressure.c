@@ -25,7 +25,7 @@ static void malloc_fails_at_the_limit_and_works_below(void) {
         struct object *objects = NULL;
         size_t bytes = fill(&objects, sizes[i]);
         CHECK(bytes >= limit / 2 && bytes <= limit);
-        CHECK(rss_bytes() <= limit + 8 * MIB);
+        CHECK(anonymous_bytes() <= limit + 8 * MIB);
         CHECK(are_whole(objects));
         errno = 0;
         CHECK(opaque(realloc(objects, limit)) == NULL && errno == ENOMEM);
@@ -74,7 +74,7 @@ static void threads_meet_the_limit_together(void) {
             bytes += bytes_of(filled[i]);
         }
         CHECK(bytes >= limit / 2 && bytes <= limit);
-        CHECK(rss_bytes() <= limit + 8 * MIB);
+        CHECK(anonymous_bytes() <= limit + 8 * MIB);
         pthread_barrier_wait(&barrier);
         pthread_barrier_wait(&barrier);
     }
@@ -92,7 +92,7 @@ static void twice_the_limit_is_had(void) {
     struct object *objects = NULL;
     unsigned random = 1;
     put_objects(&objects, 2 * limit, &random);
-    CHECK(bytes_of(objects) >= 2 * limit && rss_bytes() >= 2 * limit);
+    CHECK(bytes_of(objects) >= 2 * limit && anonymous_bytes() >= 2 * limit);
     free_objects(&objects);
 }
 

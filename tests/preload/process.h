@@ -12,10 +12,10 @@
 
 #define MIB ((size_t)1 << 20)
 
-/* Looks again and again until the condition holds; whether it did in this many seconds. */
-#define EVENTUALLY(seconds, condition) \
+/* Looks again and again until the condition holds; whether it did before patience ended. */
+#define EVENTUALLY(condition) \
     ({ \
-        double until_ = now_seconds() + (seconds); \
+        double until_ = now_seconds() + PATIENCE; \
         int holds_; \
         while (!(holds_ = (condition)) && now_seconds() < until_) { \
             pause_briefly(); \
@@ -45,10 +45,12 @@ UNUSED static const char *text_of(const char *path) {
     return text;
 }
 
-UNUSED static size_t rss_bytes(void) {
-    unsigned long size = 0, resident = 0;
-    sscanf(text_of("/proc/self/statm"), "%lu %lu", &size, &resident);
-    return resident * (size_t)sysconf(_SC_PAGESIZE);
+/* Memory in the RAM that is not of files: the code of a library is as large as it was built, and not the heap's.
+ * Exactly: `statm` leaves out what the kernel counts apart for each CPU. */
+UNUSED static size_t anonymous_bytes(void) {
+    const char *name = "\nAnonymous:";
+    const char *line = strstr(text_of("/proc/self/smaps_rollup"), name);
+    return line == NULL ? 0 : strtoul(line + strlen(name), NULL, 10) << 10;
 }
 
 UNUSED static size_t peak_rss_bytes(void) {
@@ -64,13 +66,12 @@ UNUSED static const char *text_of_thread(long thread, const char *file) {
     return text_of(path);
 }
 
-/* How many threads there are; of those called `name`, sets the number of one, or 0. */
-UNUSED static int count_threads(const char *name, long *named) {
+/* The numbers of the threads that there are; how many. */
+UNUSED static int list_threads(long *threads, int most) {
     char names[4096];
     int count = 0;
     int directory = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK(directory >= 0);
-    *named = 0;
     for (;;) {
         long bytes = syscall(SYS_getdents64, directory, names, sizeof names);
         if (bytes <= 0) {
@@ -79,20 +80,48 @@ UNUSED static int count_threads(const char *name, long *named) {
         for (long at = 0; at < bytes;) {
             struct dirent64 *entry = (struct dirent64 *)(names + at);
             at += entry->d_reclen;
-            if (entry->d_name[0] == '.') {
-                continue;
-            }
-            count++;
-            long thread = atol(entry->d_name);
-            const char *comm = text_of_thread(thread, "comm");
-            size_t length = strlen(name);
-            if (strncmp(comm, name, length) == 0 && comm[length] == '\n') {
-                *named = thread;
+            if (entry->d_name[0] != '.' && count < most) {
+                threads[count++] = atol(entry->d_name);
             }
         }
     }
     close(directory);
     return count;
+}
+
+enum { THREADS_MAX = 512 };
+
+/* How many threads there are; of those called `name`, sets the number of one, or 0. */
+UNUSED static int count_threads(const char *name, long *named) {
+    long threads[THREADS_MAX];
+    int count = list_threads(threads, THREADS_MAX);
+    *named = 0;
+    for (int i = 0; i < count; i++) {
+        const char *comm = text_of_thread(threads[i], "comm");
+        size_t length = strlen(name);
+        if (strncmp(comm, name, length) == 0 && comm[length] == '\n') {
+            *named = threads[i];
+        }
+    }
+    return count;
+}
+
+/* What a thread does, as a letter: S if it waits, Z if it has ended and is still there. */
+UNUSED static char state_of_thread(long thread) {
+    const char *behind_name = strrchr(text_of_thread(thread, "stat"), ')');
+    return behind_name == NULL ? '\0' : behind_name[2];
+}
+
+/* Whether all threads but the calling one wait. */
+UNUSED static int others_wait(void) {
+    long threads[THREADS_MAX], own = syscall(SYS_gettid);
+    int count = list_threads(threads, THREADS_MAX);
+    for (int i = 0; i < count; i++) {
+        if (threads[i] != own && state_of_thread(threads[i]) != 'S') {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 /* Objects of all sizes up to 64 KiB, each with its size and seed, and filled. */

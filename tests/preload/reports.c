@@ -112,7 +112,7 @@ static void after_fork(const char *pattern) {
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        alarm(40);
+        alarm(PATIENCE);
         check_failures = 0;
         by_signal(SIGUSR2, pattern);
         _exit(check_failures != 0);
@@ -146,7 +146,7 @@ static void publish(const char *page) {
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        alarm(40);
+        alarm(PATIENCE);
         check_failures = 0;
         /* Ends by exit, which would publish. */
         allocate();
@@ -185,7 +185,7 @@ static void exit_from_handlers(void) {
         fflush(stdout);
         pid_t child = fork();
         if (child == 0) {
-            alarm(20);
+            alarm(PATIENCE);
             work_until_exit(3000 + i * 37);
         }
         int status = -1;

@@ -23,6 +23,7 @@ enum {
     CHILD_STEPS = 400,            /* Steps of the child of a fork. */
     CHILD_SECONDS = 120,          /* After which a child that hangs is ended. */
     WATCHDOG_SECONDS = 180,       /* Without a step of any thread. */
+    STEPS_A_SECOND = 10000,       /* At least, however long that takes, if there is a thread. */
 };
 
 static const size_t THREAD_BYTES = 48 << 20; /* Most bytes of a thread's objects, nearly. */
@@ -392,6 +393,21 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+/* True as well without a layer that refuses. */
+static int has_met_a_refusal(void) {
+    return refused_calls == NULL || refused_calls() > 0;
+}
+
+/* There may be no memory to start a thread. */
+static int any_runs(void) {
+    for (int i = 0; i < PLACES; i++) {
+        if (atomic_load(&places[i].has_ended) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     double seconds = argc > 1 ? atof(argv[1]) : 1;
     main_seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
@@ -438,7 +454,9 @@ int main(int argc, char **argv) {
             fflush(stdout);
             abort();
         }
-        atomic_store(&stop, now() > end);
+        double wanted = seconds * STEPS_A_SECOND * (has_met_a_refusal() ? 1 : 10);
+        int is_enough = (double)steps_before >= wanted || !any_runs();
+        atomic_store(&stop, now() > end && is_enough);
     }
     struct rlimit no_limit = {RLIM_INFINITY, RLIM_INFINITY};
     setrlimit(RLIMIT_AS, &no_limit);

@@ -20,10 +20,10 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a server may take to stop, and a killed program to be gone.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tries to reach a server, and the pause between two.
-const TRIES: u32 = 1500;
+const TRIES: u32 = 6000;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Makes a missing program a failure.
