@@ -87,14 +87,17 @@ fn calls_that_the_system_refuses_are_no_memory_and_no_crash() {
     let program = shop.program("stress.c");
     let mut nulls = 0;
     for (settings, more) in MODES {
+        let mut calls = 0;
         for seed in ["1", "2", "3"] {
             let plan = refused(&program, &layer, settings).env("REFUSE_SEED", seed);
             let run = plan.args(&["0.3", seed, more]).run();
             run.passed();
             assert_eq!(run.stderr, "", "{run}");
-            assert!(number(&run, "refused") > 0, "{settings:?}: {run}");
+            calls += number(&run, "refused");
             nulls += number(&run, "nulls");
         }
+        // Not in each run: on a busy machine one may not come to a call that is refused.
+        assert!(calls > 0, "{settings:?}");
     }
     assert!(nulls > 0, "no allocation was refused");
 }

@@ -22,7 +22,7 @@ enum {
     THREAD_STEPS = 20000,         /* Most steps of a thread before another one takes its place. */
     CHILD_STEPS = 400,            /* Steps of the child of a fork. */
     CHILD_SECONDS = 120,          /* After which a child that hangs is ended. */
-    WATCHDOG_SECONDS = 180,       /* Without a step of any thread. */
+    WATCHDOG_SECONDS = 180,       /* Without a step of one of the places. */
 };
 
 static const size_t THREAD_BYTES = 48 << 20; /* Most bytes of a thread's objects, nearly. */
@@ -43,6 +43,9 @@ struct place {
     uint64_t threads; /* That had this place. */
     pthread_t thread;
     atomic_int has_ended;
+    atomic_ulong steps;
+    unsigned long steps_seen; /* By the main thread, and when they became so many. */
+    double seen_at;
 };
 
 enum { EMPTY, BUSY, FULL };
@@ -56,7 +59,7 @@ static struct place places[PLACES];
 static uint64_t main_seed;
 static int with_forks = 1;
 static atomic_int stop;
-static atomic_ulong steps, nulls, forks, threads_started;
+static atomic_ulong nulls, forks, threads_started;
 
 /* Of C23, jemalloc and the layer that refuses calls, where they are. */
 extern void free_sized(void *object, size_t size) __attribute__((weak));
@@ -349,7 +352,7 @@ static void step(struct place *place) {
             release(place, remove_any(place));
         } while (place->count > 0 && place->bytes > THREAD_BYTES);
     }
-    atomic_fetch_add(&steps, 1);
+    atomic_fetch_add(&place->steps, 1);
 }
 
 static void work(struct place *place, size_t count) {
@@ -392,6 +395,18 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+/* Whether the threads of a place go on. */
+static void watch(struct place *place) {
+    unsigned long steps = atomic_load(&place->steps);
+    if (steps != place->steps_seen) {
+        place->steps_seen = steps;
+        place->seen_at = now();
+    } else if (now() > place->seen_at + WATCHDOG_SECONDS) {
+        struct object none = {0};
+        die(place, "no thread takes a step any more", &none);
+    }
+}
+
 int main(int argc, char **argv) {
     double seconds = argc > 1 ? atof(argv[1]) : 1;
     main_seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
@@ -404,9 +419,9 @@ int main(int argc, char **argv) {
     weather.random = main_seed;
     for (int i = 0; i < PLACES; i++) {
         places[i].has_ended = 2; /* None has begun. */
+        places[i].seen_at = now();
     }
-    double end = now() + seconds, last_step = now();
-    unsigned long steps_before = 0;
+    double end = now() + seconds;
     alarm(0); /* The watchdog is in the loop. */
     while (!atomic_load(&stop)) {
         for (int i = 0; i < PLACES; i++) {
@@ -430,22 +445,19 @@ int main(int argc, char **argv) {
         }
         struct timespec some = {0, 2000000 + (long)below(&weather, 8000000)};
         nanosleep(&some, NULL);
-        if (atomic_load(&steps) != steps_before) {
-            steps_before = atomic_load(&steps);
-            last_step = now();
-        } else if (now() > last_step + WATCHDOG_SECONDS) {
-            printf("FAILED: no thread takes a step any more (seed %llu)\n", (unsigned long long)main_seed);
-            fflush(stdout);
-            abort();
+        for (int i = 0; i < PLACES; i++) {
+            watch(&places[i]);
         }
         atomic_store(&stop, now() > end);
     }
     struct rlimit no_limit = {RLIM_INFINITY, RLIM_INFINITY};
     setrlimit(RLIMIT_AS, &no_limit);
+    unsigned long steps = 0;
     for (int i = 0; i < PLACES; i++) {
         if (places[i].has_ended != 2) {
             pthread_join(places[i].thread, NULL);
         }
+        steps += places[i].steps;
         while (places[i].count > 0) {
             release(&places[i], remove_any(&places[i]));
         }
