@@ -85,21 +85,26 @@ fn calls_that_the_system_refuses_are_no_memory_and_no_crash() {
     let shop = Workshop::new();
     let layer = shop.shared("refuse_lib.c", "refuse", &[]);
     let program = shop.program("stress.c");
-    let mut nulls = 0;
-    for (settings, more) in MODES {
-        let mut calls = 0;
-        for seed in ["1", "2", "3"] {
-            let plan = refused(&program, &layer, settings).env("REFUSE_SEED", seed);
-            let run = plan.args(&["0.3", seed, more]).run();
-            run.passed();
-            assert_eq!(run.stderr, "", "{run}");
-            calls += number(&run, "refused");
-            nulls += number(&run, "nulls");
-        }
-        // Not in each run: on a busy machine one may not come to a call that is refused.
-        assert!(calls > 0, "{settings:?}");
-    }
-    assert!(nulls > 0, "no allocation was refused");
+    // Whether calls were refused in each mode, and allocations in any.
+    let all_refuse = |seconds: &&str| {
+        let mut nulls = 0;
+        let refuses = |(settings, more): &Mode| {
+            let mut calls = 0;
+            for seed in ["1", "2", "3"] {
+                let plan = refused(&program, &layer, settings).env("REFUSE_SEED", seed);
+                let run = plan.args(&[seconds, seed, more]).run();
+                run.passed();
+                assert_eq!(run.stderr, "", "{run}");
+                calls += number(&run, "refused");
+                nulls += number(&run, "nulls");
+            }
+            calls > 0
+        };
+        MODES.iter().all(refuses) && nulls > 0
+    };
+    // A busy machine may come to too few calls in a short time.
+    let found = ["0.3", "4"].iter().any(all_refuse);
+    assert!(found, "too little was refused");
 }
 
 /// For `SPANMALLOC_TEST_STRESS_SECONDS`: as `tests/stress.rs`, over C's interface.
