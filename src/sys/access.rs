@@ -11,6 +11,7 @@
 use core::ffi::{c_int, c_void};
 use core::mem::{MaybeUninit, transmute, zeroed};
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use spin::Once;
 
@@ -34,27 +35,25 @@ struct Caught {
 /// **Fixed before the handler is installed.**
 static CAUGHT: Once<Caught> = Once::new();
 
+/// Whether somebody has begun to install the handler. **Any thread; atomic.** Never unset.
+static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+
 /// Has `look` called at each access that fails, before what happens otherwise. It may do only what is safe in
-/// the middle of anything. The first call counts.
+/// the middle of anything. The first call counts, and the others do not wait for it: `sigaction` may be the
+/// program's own, which may allocate, and the child of a `fork` meanwhile would wait for ever.
 pub(crate) fn on_fault(look: fn(&Fault)) {
-    if CAUGHT.is_completed() {
+    // Relaxed: the flag publishes nothing but itself.
+    if HAS_BEGUN.load(Relaxed) || HAS_BEGUN.swap(true, Relaxed) {
         return;
     }
     let _errno = KeepErrno::new();
-    let mut is_first = false;
-    let caught = CAUGHT.call_once(|| {
-        is_first = true;
-        let mut before = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: without a new action, the call only writes the present one; zeros are valid as well.
-        let before = unsafe {
-            libc::sigaction(libc::SIGSEGV, ptr::null(), before.as_mut_ptr());
-            before.assume_init()
-        };
-        Caught { look, before }
-    });
-    if !is_first {
-        return;
-    }
+    let mut before = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action, the call only writes the present one; zeros are valid as well.
+    let before = unsafe {
+        libc::sigaction(libc::SIGSEGV, ptr::null(), before.as_mut_ptr());
+        before.assume_init()
+    };
+    let caught = CAUGHT.call_once(|| Caught { look, before });
     let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = handle;
     let mut action = caught.before;
     action.sa_sigaction = handler as usize;

@@ -226,6 +226,12 @@ fn programs_without_fault_run_as_ever() {
 }
 
 #[test]
+fn nobody_waits_for_who_installs_the_handler() {
+    let program = Workshop::new().program("installs.c");
+    guarded(&program, &[]).passed();
+}
+
+#[test]
 fn nothing_is_guarded_if_the_environment_says_so() {
     let program = Workshop::new().program("guarded.c");
     let plan = program.on(Heap::Ours).args(&["use-after-free"]);

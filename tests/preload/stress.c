@@ -22,7 +22,7 @@ enum {
     THREAD_STEPS = 20000,         /* Most steps of a thread before another one takes its place. */
     CHILD_STEPS = 400,            /* Steps of the child of a fork. */
     CHILD_SECONDS = 120,          /* After which a child that hangs is ended. */
-    WATCHDOG_SECONDS = 180,       /* Without a step of any thread. */
+    WATCHDOG_SECONDS = 180,       /* Without a step of one of the places. */
     STEPS_A_SECOND = 10000,       /* At least, however long that takes, if there is a thread. */
 };
 
@@ -44,6 +44,9 @@ struct place {
     uint64_t threads; /* That had this place. */
     pthread_t thread;
     atomic_int has_ended;
+    atomic_ulong steps;
+    unsigned long steps_seen; /* By the main thread, and when they became so many. */
+    double seen_at;
 };
 
 enum { EMPTY, BUSY, FULL };
@@ -57,7 +60,7 @@ static struct place places[PLACES];
 static uint64_t main_seed;
 static int with_forks = 1;
 static atomic_int stop;
-static atomic_ulong steps, nulls, forks, threads_started;
+static atomic_ulong nulls, forks, threads_started;
 
 /* Of C23, jemalloc and the layer that refuses calls, where they are. */
 extern void free_sized(void *object, size_t size) __attribute__((weak));
@@ -350,7 +353,7 @@ static void step(struct place *place) {
             release(place, remove_any(place));
         } while (place->count > 0 && place->bytes > THREAD_BYTES);
     }
-    atomic_fetch_add(&steps, 1);
+    atomic_fetch_add(&place->steps, 1);
 }
 
 static void work(struct place *place, size_t count) {
@@ -408,6 +411,18 @@ static int any_runs(void) {
     return 0;
 }
 
+/* Whether the threads of a place go on. */
+static void watch(struct place *place) {
+    unsigned long steps = atomic_load(&place->steps);
+    if (steps != place->steps_seen) {
+        place->steps_seen = steps;
+        place->seen_at = now();
+    } else if (now() > place->seen_at + WATCHDOG_SECONDS) {
+        struct object none = {0};
+        die(place, "no thread takes a step any more", &none);
+    }
+}
+
 int main(int argc, char **argv) {
     double seconds = argc > 1 ? atof(argv[1]) : 1;
     main_seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
@@ -420,9 +435,9 @@ int main(int argc, char **argv) {
     weather.random = main_seed;
     for (int i = 0; i < PLACES; i++) {
         places[i].has_ended = 2; /* None has begun. */
+        places[i].seen_at = now();
     }
-    double end = now() + seconds, last_step = now();
-    unsigned long steps_before = 0;
+    double end = now() + seconds;
     alarm(0); /* The watchdog is in the loop. */
     while (!atomic_load(&stop)) {
         for (int i = 0; i < PLACES; i++) {
@@ -446,24 +461,23 @@ int main(int argc, char **argv) {
         }
         struct timespec some = {0, 2000000 + (long)below(&weather, 8000000)};
         nanosleep(&some, NULL);
-        if (atomic_load(&steps) != steps_before) {
-            steps_before = atomic_load(&steps);
-            last_step = now();
-        } else if (now() > last_step + WATCHDOG_SECONDS) {
-            printf("FAILED: no thread takes a step any more (seed %llu)\n", (unsigned long long)main_seed);
-            fflush(stdout);
-            abort();
+        unsigned long steps = 0;
+        for (int i = 0; i < PLACES; i++) {
+            watch(&places[i]);
+            steps += places[i].steps_seen;
         }
         double wanted = seconds * STEPS_A_SECOND * (has_met_a_refusal() ? 1 : 10);
-        int is_enough = (double)steps_before >= wanted || !any_runs();
+        int is_enough = (double)steps >= wanted || !any_runs();
         atomic_store(&stop, now() > end && is_enough);
     }
     struct rlimit no_limit = {RLIM_INFINITY, RLIM_INFINITY};
     setrlimit(RLIMIT_AS, &no_limit);
+    unsigned long steps = 0;
     for (int i = 0; i < PLACES; i++) {
         if (places[i].has_ended != 2) {
             pthread_join(places[i].thread, NULL);
         }
+        steps += places[i].steps;
         while (places[i].count > 0) {
             release(&places[i], remove_any(&places[i]));
         }
