@@ -338,7 +338,7 @@ mod tests {
                     }
                 });
                 let thread = from_thread.recv().unwrap();
-                for _ in 0..20_000 {
+                for _ in 0..4_000 {
                     // SAFETY: the thread has not ended.
                     unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
                     // It gets the signal, and waits.
