@@ -7,7 +7,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::on::{Told, does};
+use super::on::{Told, does, mode};
 use super::{bytes, guards, protect};
 use crate::arena::{Place, place_of};
 use crate::base::fatal::{Crime, fatal};
@@ -102,7 +102,9 @@ fn finish(object: *mut u8, size: usize, guard: usize, clears: bool, caller: Call
         return object; // Null.
     };
     // SAFETY: the object is ours and has all of its span's bytes.
-    if State::of(span) == State::Filled && !unsafe { bytes::is_filled(object, span.bytes()) } {
+    if State::of(span) == State::Filled
+        && !unsafe { bytes::is_filled(mode(), object, span.bytes()) }
+    {
         fatal(Crime::WriteAfterFree, object.addr());
     }
     guards::set(span, guard);
@@ -194,7 +196,7 @@ pub(super) fn fill_if_wanted(span: &MSpan) {
 fn fill(span: &MSpan) {
     if !span.is_huge() {
         // SAFETY: the object has that many bytes, and was given up.
-        unsafe { bytes::fill(span.base(), span.bytes()) };
+        unsafe { bytes::fill(mode(), span.base(), span.bytes()) };
     }
 }
 

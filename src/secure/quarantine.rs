@@ -42,8 +42,7 @@ impl Quarantine {
         random: &Random,
     ) -> Option<(SizeClass, *mut u8)> {
         let entry = object.map_addr(|address| address | class.index() << CLASS_SHIFT);
-        let len = self.len();
-        let bytes = self.bytes.get() + class.object_bytes();
+        let (len, bytes) = (self.len(), self.bytes.get() + class.object_bytes());
         if len < OBJECTS_MAX && !is_excess(bytes) {
             self.entries[len].store(entry, Relaxed);
             self.len.store(len as u32 + 1, Relaxed);
@@ -60,14 +59,19 @@ impl Quarantine {
         Some((class, object))
     }
 
+    /// Whether the objects have too many bytes.
+    #[inline]
+    pub(crate) fn has_excess(&self) -> bool {
+        is_excess(self.bytes.get())
+    }
+
     /// Takes an object out by chance, if they have too many bytes.
     #[inline]
     pub(crate) fn evict_excess(&self, random: &Random) -> Option<(SizeClass, *mut u8)> {
-        let len = self.len();
-        if len == 0 || !is_excess(self.bytes.get()) {
+        if !is_excess(self.bytes.get()) {
             return None;
         }
-        self.take(random.below(len))
+        self.take(random.below(self.len().max(1)))
     }
 
     /// Takes any object out.

@@ -1,4 +1,4 @@
-//! Random numbers of a thread: xorshift64*, which begins with a number from the system.
+//! Random numbers of a thread: a counter, hashed by a wide multiplication; it begins with a number from the system.
 //!
 //! They say where objects come to lie, which an attacker should not know; they need not be unpredictable for
 //! somebody who sees thousands of them.
@@ -6,6 +6,11 @@
 use core::cell::Cell;
 
 use crate::sys;
+
+/// An odd number: the counter takes all values before one comes again. (Both are of the bits of pi's.)
+const STEP: u64 = 0x2437_7ee2_1687_0cb5;
+/// What makes the two factors differ.
+const MIX: u64 = 0x9e8d_5f1b_6ac3_42e7;
 
 /// A generator. **Owner only.** Zero bytes are valid: one that has not begun.
 pub(crate) struct Random(Cell<u64>);
@@ -18,13 +23,11 @@ impl Random {
         if state == 0 {
             state = sys::random() | 1;
         }
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        self.0.set(state);
-        let high = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
+        self.0.set(state.wrapping_add(STEP));
+        let product = u128::from(state) * u128::from(state ^ MIX);
+        let number = (product >> 64) as u32 ^ product as u32;
         // The upper half of the product is below `bound`, nearly uniformly.
-        ((high * bound as u64) >> 32) as usize
+        ((u64::from(number) * bound as u64) >> 32) as usize
     }
 
     /// Begins anew, in the child of a `fork`.

@@ -4,8 +4,8 @@
 
 use super::bytes;
 use super::on::{Told, mode};
-use super::states::{State, States};
-use crate::arena::{Place, place_of};
+use super::states::{State, States, Word};
+use crate::arena::slots_at;
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{Geometry, SizeClass};
 use crate::config::Secure;
@@ -13,30 +13,54 @@ use crate::mspan::MSpan;
 use crate::sys::caller::Caller;
 use crate::{malloc, profile, runtime, scavenge};
 
-/// An object and its place.
+/// An object and its slot.
 struct Slot {
     object: *mut u8,
-    slot: usize,
+    class: SizeClass,
     slot_bytes: usize,
-    states: Option<States>,
+    /// None if the system had no memory for states.
+    state: Option<Word>,
+}
+
+/// A look at an address that finds no slot.
+pub(super) enum NoSlot {
+    /// It lies in no span of slots.
+    Elsewhere,
+    /// It lies in one, but no slot begins there.
+    Inside,
 }
 
 impl Slot {
-    /// The slot that begins at `object`, which lies in `span`; `None` if none does.
+    /// The slot that begins at `object`, with its state: that of a span that has none yet by `states`.
     #[inline]
-    fn at(span: &MSpan, object: *mut u8, states: Option<States>) -> Option<Self> {
-        let geometry: &Geometry = span.class().geometry();
-        let slot_bytes = geometry.slot_bytes as usize;
-        let offset = object.addr().wrapping_sub(span.base().addr());
-        // An offset that is a slot's gives its index. Whatever another one gives is not its own.
-        let slot = ((offset as u64).wrapping_mul(u64::from(geometry.reciprocal)) >> 32) as usize;
-        let is_start = slot * slot_bytes == offset && slot < geometry.slots as usize;
-        is_start.then_some(Self {
+    fn at(
+        object: *mut u8,
+        states: impl FnOnce(&'static MSpan) -> Option<States>,
+    ) -> Result<Self, NoSlot> {
+        let (span, class, offset) = slots_at(object.addr()).ok_or(NoSlot::Elsewhere)?;
+        let geometry: &Geometry = class.geometry();
+        // Below is the remainder, times the reciprocal; see `arena::is_multiple`.
+        let product = u64::from(offset) * u64::from(geometry.reciprocal);
+        let slot = (product >> 32) as usize;
+        if product as u32 >= geometry.reciprocal || slot >= geometry.slots as usize {
+            return Err(NoSlot::Inside);
+        }
+        Ok(Self {
             object,
-            slot,
-            slot_bytes,
-            states,
+            class,
+            slot_bytes: geometry.slot_bytes as usize,
+            state: states(span).and_then(|states| states.word(slot)),
         })
+    }
+
+    /// The slot of an object that the program speaks of. Aborts if it is the middle of one.
+    #[inline]
+    fn of_program(object: *mut u8) -> Option<Self> {
+        match Self::at(object, States::of) {
+            Ok(slot) => Some(slot),
+            Err(NoSlot::Elsewhere) => None,
+            Err(NoSlot::Inside) => fatal(Crime::InteriorPointer, object.addr()),
+        }
     }
 
     /// Whether the canary behind so many bytes lives. The caller has the object, or is told so by the program.
@@ -47,28 +71,64 @@ impl Slot {
             || unsafe { bytes::canary_lives(self.object, size, self.slot_bytes) }
     }
 
-    /// Writes the canary behind so many bytes; as [`Self::canary_lives`].
+    /// Begins an object of so many bytes, or another size of one: its state, and its canary.
     #[inline]
-    fn set_canary(&self, mode: Secure, size: usize) {
+    fn begin(&self, mode: Secure, state: Word, size: usize) {
+        state.set(State::live(self.slot_bytes - size));
         if mode.has(Secure::CANARY) {
             // SAFETY: as in `canary_lives`.
             unsafe { bytes::set_canary(self.object, size, self.slot_bytes) };
         }
     }
 
-    /// Aborts if a slot that was filled was written since. Nobody has the object.
+    /// Aborts if a slot in this state can't be handed out: it was filled, and written since, or another call has
+    /// handed it out. Nobody else has the object.
     #[inline]
-    fn verify(&self, state: State) {
-        // SAFETY: the slot has that many bytes, and the state says that nobody has it.
-        if state == State::FILLED && !unsafe { bytes::is_filled(self.object, self.slot_bytes) } {
-            fatal(Crime::WriteAfterFree, self.object.addr());
+    fn verify(&self, mode: Secure, state: State) {
+        if state == State::FILLED {
+            // SAFETY: the slot has that many bytes, and the state says that nobody has it.
+            if !unsafe { bytes::is_filled(mode, self.object, self.slot_bytes) } {
+                fatal(Crime::WriteAfterFree, self.object.addr());
+            }
+        } else if state.slack_bytes().is_some() {
+            fatal(Crime::DoubleFree, self.object.addr());
+        }
+    }
+
+    /// Bytes that were asked for, by the state of an object that the program frees or resizes; `None` if that is
+    /// not known. Aborts if it is no object, or not what is told.
+    #[inline]
+    fn size_by(&self, state: State, told: Told) -> Option<usize> {
+        let Some(slack) = state.slack_bytes() else {
+            return self.size_without_slack(state);
+        };
+        let size = self.slot_bytes - slack;
+        if let Some(crime) = told.crime(self.class, size) {
+            fatal(crime, self.object.addr());
+        }
+        Some(size)
+    }
+
+    /// As [`Self::size_by`], for a state that is not that of a live object.
+    #[cold]
+    fn size_without_slack(&self, state: State) -> Option<usize> {
+        match state {
+            State::UNKNOWN => None,
+            State::NEW => fatal(Crime::FreeMemory, self.object.addr()),
+            _ => fatal(Crime::DoubleFree, self.object.addr()),
         }
     }
 }
 
 /// Allocates an object of `class` for `size` bytes.
-pub(super) fn alloc(class: SizeClass, size: usize, zeroed: bool, caller: Caller) -> *mut u8 {
-    let mode = mode();
+#[inline]
+pub(super) fn alloc(
+    mode: Secure,
+    class: SizeClass,
+    size: usize,
+    zeroed: bool,
+    caller: Caller,
+) -> *mut u8 {
     let mut object = core::ptr::null_mut();
     if let Some(mcache) = runtime::mcache() {
         object = mcache.pop_secure(class, mode.has(Secure::RANDOM));
@@ -80,13 +140,12 @@ pub(super) fn alloc(class: SizeClass, size: usize, zeroed: bool, caller: Caller)
     if object.is_null() {
         return object;
     }
-    if let Place::Live(span) = place_of(object.addr())
-        && let Some(slot) = Slot::at(span, object, States::of_or_make(span, State::UNKNOWN))
-        && let Some(states) = slot.states
+    let states = |span: &'static MSpan| States::of_or_make(span, State::UNKNOWN);
+    if let Ok(slot) = Slot::at(object, states)
+        && let Some(state) = slot.state
     {
-        slot.verify(states.get(slot.slot));
-        states.set(slot.slot, State::live(slot.slot_bytes - size));
-        slot.set_canary(mode, size);
+        slot.verify(mode, state.get());
+        slot.begin(mode, state, size);
     }
     if zeroed {
         // SAFETY: the object is ours and has at least that many bytes.
@@ -95,82 +154,64 @@ pub(super) fn alloc(class: SizeClass, size: usize, zeroed: bool, caller: Caller)
     object
 }
 
-/// Frees an object of `class` in `span`. Aborts if it is none, or not what is told.
-pub(super) fn free(span: &'static MSpan, class: SizeClass, object: *mut u8, told: Told) {
-    let mode = mode();
-    let Some(slot) = Slot::at(span, object, States::of(span)) else {
-        fatal(Crime::InteriorPointer, object.addr());
+/// Frees an object that has a slot. False if it has none. Aborts if it is none, or not what is told.
+#[inline]
+pub(super) fn free(mode: Secure, object: *mut u8, told: Told) -> bool {
+    let Some(slot) = Slot::of_program(object) else {
+        return false;
     };
-    if let Some(states) = slot.states {
-        let state = states.replace(slot.slot, State::FREED);
-        if let Some(size) = size_by(&slot, class, state, told)
+    let mcache = runtime::mcache();
+    if let Some(word) = slot.state {
+        let is_alone = mcache.is_some() && runtime::is_alone();
+        let filled = match mode.has(Secure::FILL) {
+            true => State::FILLED,
+            false => State::FREED,
+        };
+        // What it says holds from the fill below on: nobody else gets the object before.
+        let state = word.replace(filled, is_alone);
+        if let Some(size) = slot.size_by(state, told)
             && !slot.canary_lives(mode, size)
         {
             fatal(Crime::Overflow, object.addr());
         }
         if mode.has(Secure::FILL) || mode.has(Secure::ZERO) {
             // SAFETY: the slot has that many bytes, and the exchange has made it ours (Invariant 2).
-            unsafe { bytes::fill(object, slot.slot_bytes) };
-            if mode.has(Secure::FILL) {
-                states.set(slot.slot, State::FILLED);
-            }
+            unsafe { bytes::fill(mode, object, slot.slot_bytes) };
         }
     }
-    let was_slow = match runtime::mcache() {
-        Some(mcache) => mcache.free_secure(class, object, mode.has(Secure::QUARANTINE)),
+    let was_slow = match &mcache {
+        Some(mcache) => mcache.free_secure(slot.class, object, mode.has(Secure::QUARANTINE)),
         None => {
-            runtime::free_detached(class, object);
+            runtime::free_detached(slot.class, object);
             true
         }
     };
+    drop(mcache);
     if was_slow {
         scavenge::after_free();
     }
+    true
 }
 
-/// Bytes that were asked for, by the state of an object that the program frees or resizes; `None` if that is
-/// not known. Aborts if it is no object, or not what is told.
-#[inline]
-fn size_by(slot: &Slot, class: SizeClass, state: State, told: Told) -> Option<usize> {
-    let Some(slack) = state.slack_bytes() else {
-        match state {
-            State::UNKNOWN => return None,
-            State::NEW => fatal(Crime::FreeMemory, slot.object.addr()),
-            _ => fatal(Crime::DoubleFree, slot.object.addr()),
-        }
-    };
-    let size = slot.slot_bytes - slack;
-    if let Some(crime) = told.crime(class, size) {
-        fatal(crime, slot.object.addr());
-    }
-    Some(size)
-}
-
-/// Bytes of an object that were asked for; the slot's, if that is not known. Aborts if it is no object, not
-/// what is told, or has overflowed.
-pub(super) fn checked_size(span: &'static MSpan, object: *mut u8, told: Told) -> usize {
-    let Some(slot) = Slot::at(span, object, States::of(span)) else {
-        fatal(Crime::InteriorPointer, object.addr());
-    };
-    let Some(states) = slot.states else {
-        return slot.slot_bytes;
-    };
-    let Some(size) = size_by(&slot, span.class(), states.get(slot.slot), told) else {
-        return slot.slot_bytes;
+/// Bytes of an object that has a slot that were asked for; the slot's, if that is not known. `None` if it has no
+/// slot. Aborts if it is no object, not what is told, or has overflowed.
+pub(super) fn checked_size(object: *mut u8, told: Told) -> Option<usize> {
+    let slot = Slot::of_program(object)?;
+    let Some(size) = slot.state.and_then(|word| slot.size_by(word.get(), told)) else {
+        return Some(slot.slot_bytes);
     };
     if !slot.canary_lives(mode(), size) {
         fatal(Crime::Overflow, object.addr());
     }
-    size
+    Some(size)
 }
 
 /// Gives an object that was just looked at another size, of the same class.
-pub(super) fn resize(span: &'static MSpan, object: *mut u8, size: usize) {
-    if let Some(slot) = Slot::at(span, object, States::of(span))
-        && let Some(states) = slot.states
+pub(super) fn resize(object: *mut u8, size: usize) {
+    if let Some(slot) = Slot::of_program(object)
+        && let Some(state) = slot.state
     {
-        states.set(slot.slot, State::live(slot.slot_bytes - size));
-        slot.set_canary(mode(), size);
+        slot.begin(mode(), state, size);
     }
 }
 
@@ -192,11 +233,13 @@ pub(crate) fn span_ends(span: &'static MSpan) {
         return;
     };
     let geometry = span.class().geometry();
-    for index in 0..geometry.slots as usize {
-        if states.get(index) == State::FILLED
-            && let Some(slot) = Slot::at(span, span.slot_address(index, geometry), Some(states))
+    for (index, state) in states.all().enumerate() {
+        let object = span.slot_address(index, geometry);
+        // SAFETY: the slot has that many bytes, and nobody has it, nor has the span.
+        if state.get() == State::FILLED
+            && !unsafe { bytes::is_filled(mode(), object, geometry.slot_bytes as usize) }
         {
-            slot.verify(State::FILLED);
+            fatal(Crime::WriteAfterFree, object.addr());
         }
     }
     States::end(span);
@@ -205,13 +248,18 @@ pub(crate) fn span_ends(span: &'static MSpan) {
 /// Memory in these bytes of a span, from its start on, goes back to the system, and what was filled there is
 /// not any more. Nobody hands the slots out meanwhile.
 pub(crate) fn released_slots(span: &'static MSpan, start: usize, end: usize) {
+    if span.class().is_tiny() {
+        return;
+    }
     let Some(states) = States::of(span) else {
         return;
     };
     let slot_bytes = span.class().geometry().slot_bytes as usize;
     for slot in start / slot_bytes..end.div_ceil(slot_bytes) {
-        if states.get(slot) == State::FILLED {
-            states.set(slot, State::FREED);
+        if let Some(state) = states.word(slot)
+            && state.get() == State::FILLED
+        {
+            state.set(State::FREED);
         }
     }
 }

@@ -55,13 +55,41 @@ pub(super) struct States {
     slots: usize,
 }
 
+/// The state of one slot.
+#[derive(Clone, Copy)]
+pub(super) struct Word(&'static AtomicU16);
+
+impl Word {
+    /// Relaxed, as all here: who passes objects on between threads sees to the order.
+    #[inline]
+    pub(super) fn get(self) -> State {
+        State(self.0.load(Relaxed))
+    }
+
+    /// Changes the state; the one before. By who is `alone` in the process, as far as it can tell: without a lock
+    /// of the bus, which costs as much as all else that a free looks at. (A second thread that frees the same
+    /// object in this moment, with its first call, may find it live as well; who allocates sees that.)
+    #[inline]
+    pub(super) fn replace(self, state: State, alone: bool) -> State {
+        if alone {
+            let before = self.get();
+            self.set(state);
+            return before;
+        }
+        State(self.0.swap(state.0, Relaxed))
+    }
+
+    /// Sets the state of a slot that is the caller's.
+    #[inline]
+    pub(super) fn set(self, state: State) {
+        self.0.store(state.0, Relaxed);
+    }
+}
+
 impl States {
-    /// Those of a span, if it has any.
+    /// Those of a span of slots, not of tiny blocks, if it has any.
     #[inline]
     pub(super) fn of(span: &MSpan) -> Option<Self> {
-        if span.class().is_tiny() {
-            return None; // Its table is the masks.
-        }
         // Acquire pairs with `make`: who has the table has what was written to it.
         Some(Self {
             words: NonNull::new(span.table.load(Acquire))?,
@@ -85,8 +113,8 @@ impl States {
             words,
             slots: span.class().geometry().slots as usize,
         };
-        for slot in 0..states.slots {
-            states.set(slot, state);
+        for word in states.all() {
+            word.set(state);
         }
         let made = span
             .table
@@ -106,29 +134,20 @@ impl States {
         }
     }
 
+    /// The state of a slot, if there is one with this number.
     #[inline]
-    fn word(&self, slot: usize) -> &AtomicU16 {
-        let slot = slot.min(self.slots - 1);
+    pub(super) fn word(&self, slot: usize) -> Option<Word> {
+        if slot >= self.slots {
+            return None;
+        }
         // SAFETY: the table has a word for each slot, lives for ever (`meta`), and is only reached as atomics.
-        unsafe { self.words.add(slot).as_ref() }
+        Some(Word(unsafe { self.words.add(slot).as_ref() }))
     }
 
-    /// The state of a slot. Relaxed, as all here: who passes objects on between threads sees to the order.
-    #[inline]
-    pub(super) fn get(&self, slot: usize) -> State {
-        State(self.word(slot).load(Relaxed))
-    }
-
-    /// Changes the state of a slot; the one before.
-    #[inline]
-    pub(super) fn replace(&self, slot: usize, state: State) -> State {
-        State(self.word(slot).swap(state.0, Relaxed))
-    }
-
-    /// Sets the state of a slot that is the caller's.
-    #[inline]
-    pub(super) fn set(&self, slot: usize, state: State) {
-        self.word(slot).store(state.0, Relaxed);
+    /// The states of all slots.
+    pub(super) fn all(&self) -> impl Iterator<Item = Word> {
+        let states = *self;
+        (0..states.slots).filter_map(move |slot| states.word(slot))
     }
 }
 
