@@ -34,6 +34,8 @@ use crate::base::PAGE_BYTES;
 #[cfg(feature = "preload")]
 use crate::base::size_class::CLASSES;
 use crate::base::size_class::SizeClass;
+#[cfg(feature = "secure")]
+use crate::base::size_class::{GEOMETRY, Geometry};
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
 use crate::sync::atomic::{
@@ -186,11 +188,21 @@ pub(crate) fn span_at(address: usize, class: SizeClass) -> Option<&'static MSpan
     (!class.is_tiny() || span.class() == class).then_some(span)
 }
 
-/// The span of slots, its class, and the offset in it of `address`, which may be anything; `None` for whatever else
+/// A span of slots, as the entry of one of its pages tells.
+#[cfg(feature = "secure")]
+#[derive(Clone, Copy)]
+pub(crate) struct SlotSpan {
+    pub(crate) span: &'static MSpan,
+    pub(crate) class: SizeClass,
+    /// How its class cuts it.
+    pub(crate) geometry: &'static Geometry,
+}
+
+/// The span of slots that lies at `address`, which may be anything, and the offset in it; `None` for whatever else
 /// is there, tiny blocks included. The loads of [`place_of`].
 #[cfg(feature = "secure")]
 #[inline]
-pub(crate) fn slots_at(address: usize) -> Option<(&'static MSpan, SizeClass, u32)> {
+pub(crate) fn slots_at(address: usize) -> Option<(SlotSpan, u32)> {
     // Acquire as in `place_of`.
     let arena = untagged(entry_of(address)?.load(Acquire))?;
     let entry = arena.entry(address);
@@ -198,9 +210,18 @@ pub(crate) fn slots_at(address: usize) -> Option<(&'static MSpan, SizeClass, u32
     if class == SizeClass::NONE {
         return None;
     }
-    // SAFETY: entries of pages that have a class point to span records, which live for ever.
-    let span = unsafe { &*entry.map_addr(|entry| entry & SPAN_MASK) };
-    Some((span, class, offset))
+    // SAFETY: entries of pages that have a class point to span records, which live for ever; and a class that such
+    // an entry can have has a geometry.
+    let (span, geometry) = unsafe {
+        let span = &*entry.map_addr(|entry| entry & SPAN_MASK);
+        (span, GEOMETRY.get_unchecked(class.index()))
+    };
+    let found = SlotSpan {
+        span,
+        class,
+        geometry,
+    };
+    Some((found, offset))
 }
 
 /// What the entry of a page says: the class, and the offset in the span of an address in that page.

@@ -73,6 +73,12 @@ impl Secure {
         self.0 & other.0 == other.0
     }
 
+    /// Without the measures that concern objects of whole pages only, or pages.
+    #[cfg(feature = "secure")]
+    pub(crate) const fn without_pages(self) -> Self {
+        Self(self.0 & !(Self::PROTECT.0 | Self::GUARDS.0) | self.0 & Self::CHECKS.0)
+    }
+
     pub(crate) const fn bits(self) -> u8 {
         self.0
     }

@@ -4,71 +4,80 @@
 
 use core::ptr;
 
+use super::MCache;
 use super::magazine::Slot;
-use super::{MCache, is_rare};
 use crate::base::size_class::SizeClass;
 use crate::counters::calls;
 
 impl MCache {
-    /// One object of `class` from its magazine, a random one if that is asked for. Null if there is none.
-    #[inline]
+    /// One object of `class` from its magazine, a random one if that is asked for. Null if there is none to hand
+    /// out at once.
+    #[inline(always)] // As all that a call of the secure mode is made of.
     pub(crate) fn pop_secure(&self, class: SizeClass, by_chance: bool) -> *mut u8 {
         let magazine = self.magazines.get(class);
         let top = magazine.top();
         // SAFETY: slots of this magazine up to its top, which only this thread touches; slot 0 holds no object.
         let newest = unsafe { top.as_ref() };
-        if newest.get().is_null() {
+        if newest.get().is_null() || calls::are_counted() {
             return ptr::null_mut();
         }
         if by_chance {
             let zero = self.slot(class, 0);
             let len = (top.addr().get() - zero.addr().get()) / size_of::<Slot>();
             // SAFETY: as above: one of the slots from 1 to `len`.
-            newest.swap(unsafe { zero.add(1 + self.random.below(len)).as_ref() });
+            let chosen = unsafe { zero.add(1 + self.random.below(len)).as_ref() };
+            newest.set(chosen.replace(newest.get()));
         }
-        if calls::are_counted() || is_rare(newest.get()) {
-            return self.alloc(class);
-        }
-        magazine.pop()
+        magazine.pop() // Null if the profile wants to look at it.
     }
 
-    /// Takes back an object of `class`, by way of the quarantine if that is asked for. Whether a magazine
-    /// was full.
-    #[inline]
-    pub(crate) fn free_secure(&self, class: SizeClass, object: *mut u8, waits: bool) -> bool {
+    /// Puts a freed object of `class` into quarantine, if that is asked for; who leaves it is the result, or null.
+    #[inline(always)] // As all that a call of the secure mode is made of.
+    pub(crate) fn exchange_secure(
+        &self,
+        class: SizeClass,
+        object: *mut u8,
+        waits: bool,
+    ) -> (SizeClass, *mut u8) {
         if calls::are_counted() {
             self.count_freed(class);
         }
         if !waits {
-            return self.take_back(class, object);
+            return (class, object);
         }
-        let Some((class, object)) = self.quarantine.exchange(class, object, &self.random) else {
-            return false;
-        };
-        let was_full = self.take_back(class, object);
-        was_full | (self.quarantine.has_excess() && self.evict_excess())
+        self.quarantine.exchange(class, object, &self.random)
+    }
+
+    /// Whether the quarantine has more bytes than it may.
+    #[inline]
+    pub(crate) fn has_excess_in_quarantine(&self) -> bool {
+        self.quarantine.has_excess()
+    }
+
+    /// Has random numbers that nobody can tell. Each thread comes here in a slow call before it needs many.
+    pub(crate) fn begin_random(&self) {
+        self.random.begin();
     }
 
     /// Lets the quarantine have no more bytes than it may.
-    #[cold]
-    #[inline(never)]
-    fn evict_excess(&self) -> bool {
-        let mut was_full = false;
+    pub(crate) fn evict_excess(&self) {
         while let Some((class, object)) = self.quarantine.evict_excess(&self.random) {
-            was_full |= self.take_back(class, object);
+            self.take_back(class, object);
         }
-        was_full
     }
 
-    /// Puts an object that nobody has into its magazine; whether that was full. It can't wait there already, as
-    /// its state says that the program had it, and so needs no note.
+    /// Puts an object that nobody has into its magazine, whose state says that the program had it: it can't wait
+    /// there already, and so needs no note. False if the magazine is full.
     #[inline]
-    fn take_back(&self, class: SizeClass, object: *mut u8) -> bool {
-        let is_full = !self.magazines.get(class).push(object);
-        if is_full {
+    pub(crate) fn push_secure(&self, class: SizeClass, object: *mut u8) -> bool {
+        self.magazines.get(class).push(object)
+    }
+
+    /// As [`Self::push_secure`], wherever a full magazine leads.
+    pub(crate) fn take_back(&self, class: SizeClass, object: *mut u8) {
+        if !self.push_secure(class, object) {
             self.free_to_full(class, object);
         }
-        is_full
     }
 
     /// Empties the quarantine.
@@ -85,6 +94,6 @@ impl MCache {
 
     /// In the child of a `fork`: other random numbers than the parent's.
     pub(crate) fn forget_random(&self) {
-        self.random.forget();
+        self.random.begin_anew();
     }
 }

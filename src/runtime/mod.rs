@@ -103,9 +103,9 @@ pub(crate) fn mcache() -> Option<Entered> {
     own_mcache().or_else(mcache_slow)
 }
 
-/// This thread's mcache, if the slot has it.
+/// This thread's mcache, if it has one at once.
 #[inline]
-fn own_mcache() -> Option<Entered> {
+pub(crate) fn own_mcache() -> Option<Entered> {
     let magazines = magazines();
     // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
     let mcache = unsafe { magazines.mcache.get()?.as_ref() };

@@ -16,19 +16,24 @@ use crate::sys;
 /// **Any thread; atomic.** Set once, before the first canary.
 static SECRET: AtomicU64 = AtomicU64::new(0);
 
-/// What freed objects are filled with: a word of it is an address that no program can have.
-const FILLED: u8 = 0xd9;
-/// Words that are verified at once: without a way out between they are compared as vectors.
+/// What freed objects are filled with: a word of it is an address that no program can have. Not a constant, of
+/// which the compiler would make calls of the C library. **Any thread; atomic.** Set once, as the secret.
+static FILLING: AtomicU64 = AtomicU64::new(0xd9d9_d9d9_d9d9_d9d9);
+/// Words that are filled or verified at once, as vectors.
 const LANES: usize = 4;
-/// As many of a canary.
-const BLOCK_WORDS: usize = 8;
+/// Largest objects that are filled here, by a few instructions; others by the C library.
+pub(super) const SHORT_BYTES: usize = 512;
 const WORD_BYTES: usize = size_of::<u64>();
 
 // The lowest bytes of a word come first.
 const _: () = assert!(cfg!(target_endian = "little"));
 
-pub(super) fn draw_secret() {
+/// Gets ready for a mode.
+pub(super) fn begin(mode: Secure) {
     SECRET.store(sys::random(), Relaxed);
+    if mode.has(Secure::ZERO) {
+        FILLING.store(0, Relaxed);
+    }
 }
 
 /// The canary of an object.
@@ -41,7 +46,7 @@ fn canary(object: *mut u8) -> u64 {
 ///
 /// # Safety
 /// The object begins at a word, has `end_bytes`, and is the caller's.
-#[inline]
+#[inline(always)] // Of a few instructions where it is used.
 pub(super) unsafe fn set_canary(object: *mut u8, size: usize, end_bytes: usize) {
     let canary = canary(object);
     let (first, last) = (size / WORD_BYTES, end_bytes / WORD_BYTES - 1);
@@ -54,21 +59,9 @@ pub(super) unsafe fn set_canary(object: *mut u8, size: usize, end_bytes: usize) 
         let there = word.read();
         words.add(last).write(canary); // Often the same word, or the next.
         word.write(there & keeps | canary & !keeps);
-        if last > first + 1 {
-            set_words(words.add(first + 1), last - first - 1, canary);
+        for index in first + 1..last {
+            words.add(index).write(canary);
         }
-    }
-}
-
-/// Writes the canary to so many words.
-///
-/// # Safety
-/// They are the caller's.
-#[inline(never)] // The common case, without a loop, stays short.
-unsafe fn set_words(first: *mut u64, count: usize, canary: u64) {
-    for index in 0..count {
-        // SAFETY: the caller's promise.
-        unsafe { first.add(index).write(canary) };
     }
 }
 
@@ -76,7 +69,7 @@ unsafe fn set_words(first: *mut u64, count: usize, canary: u64) {
 ///
 /// # Safety
 /// As for [`set_canary`].
-#[inline]
+#[inline(always)] // Of a few instructions where it is used.
 pub(super) unsafe fn canary_lives(object: *mut u8, size: usize, end_bytes: usize) -> bool {
     let canary = canary(object);
     let (first, end) = (size / WORD_BYTES, end_bytes / WORD_BYTES);
@@ -84,95 +77,93 @@ pub(super) unsafe fn canary_lives(object: *mut u8, size: usize, end_bytes: usize
     let words = object.cast::<u64>();
     // SAFETY: as in `set_canary`.
     unsafe {
-        let differs = (words.add(first).read() ^ canary) & !keeps;
+        let mut differs = (words.add(first).read() ^ canary) & !keeps;
+        for index in first + 1..end {
+            differs |= words.add(index).read() ^ canary;
+        }
         differs == 0
-            && (end == first + 1 || are_words(words.add(first + 1), end - first - 1, canary))
     }
 }
 
-/// Whether so many words, at least one, are all this one.
+/// Fills a freed object. `bytes` is a multiple of a word, at least one.
 ///
 /// # Safety
-/// They are the caller's.
-#[inline]
-unsafe fn are_words(first: *mut u64, count: usize, expected: u64) -> bool {
-    // SAFETY: the caller's promise.
-    let differs = unsafe { first.read() ^ expected };
+/// The object begins at a word, has that many bytes, and is the caller's.
+#[inline(always)] // Of a few instructions where it is used.
+pub(super) unsafe fn fill(object: *mut u8, bytes: usize) {
+    let filling = FILLING.load(Relaxed);
+    let (words, count) = (object.cast::<u64>(), bytes / WORD_BYTES);
+    if bytes > SHORT_BYTES {
+        // SAFETY: the caller's promise; here and below. All bytes of the word are the same.
+        return unsafe { object.write_bytes(filling as u8, bytes) };
+    }
+    if count < LANES {
+        // SAFETY: as above: these are all.
+        return unsafe {
+            words.write(filling);
+            words.add(count / 2).write(filling);
+            words.add(count - 1).write(filling);
+        };
+    }
     // SAFETY: as above.
-    differs == 0 && (count == 1 || unsafe { are_many_words(first, count, expected) })
-}
-
-/// As [`are_words`].
-///
-/// # Safety
-/// They are the caller's, and memory of the heap: initialised.
-#[inline(never)] // As in `set_words`.
-unsafe fn are_many_words(first: *mut u64, count: usize, expected: u64) -> bool {
-    // SAFETY: the caller's promise.
-    let words = unsafe { core::slice::from_raw_parts(first, count) };
-    // Without a way out between, so that the compiler compares many at once.
-    let differ = |words: &[u64]| {
+    let fill_at = |word| unsafe {
         words
-            .iter()
-            .fold(0, |differ, word| differ | (word ^ expected))
+            .add(word)
+            .cast::<[u64; LANES]>()
+            .write([filling; LANES])
     };
-    let blocks = words.chunks_exact(BLOCK_WORDS);
-    let rest = differ(blocks.remainder());
-    rest == 0 && blocks.map(differ).all(|differ| differ == 0)
-}
-
-/// The byte that freed objects are filled with.
-#[inline]
-fn filling(mode: Secure) -> u8 {
-    if mode.has(Secure::ZERO) { 0 } else { FILLED }
-}
-
-/// Fills a freed object.
-///
-/// # Safety
-/// The object has that many bytes, and is the caller's.
-#[inline]
-pub(super) unsafe fn fill(mode: Secure, object: *mut u8, bytes: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { object.write_bytes(filling(mode), bytes) };
+    let mut word = 0;
+    while word + LANES < count {
+        fill_at(word);
+        word += LANES;
+    }
+    fill_at(count - LANES); // It may overlap those before: no loop for a remainder.
 }
 
 /// Whether a freed object is as it was filled. `bytes` is a multiple of a word, at least one.
 ///
 /// # Safety
-/// As for [`fill`]; the object begins at a word.
-#[inline]
-pub(super) unsafe fn is_filled(mode: Secure, object: *mut u8, bytes: usize) -> bool {
-    let expected = u64::from_ne_bytes([filling(mode); WORD_BYTES]);
-    let words = object.cast::<u64>();
-    let count = bytes / WORD_BYTES;
+/// As for [`fill`].
+#[inline(always)] // Of a few instructions where it is used.
+pub(super) unsafe fn is_filled(object: *mut u8, bytes: usize) -> bool {
+    let filling = FILLING.load(Relaxed);
+    let (words, count) = (object.cast::<u64>(), bytes / WORD_BYTES);
     if count < LANES {
-        // SAFETY: the caller's promise; memory of the heap is initialised.
-        return unsafe { are_many_words(words, count, expected) };
+        // SAFETY: the caller's promise, here and below; memory of the heap is initialised.
+        let differs = |word| unsafe { words.add(word).read() ^ filling };
+        return differs(0) | differs(count / 2) | differs(count - 1) == 0;
     }
-    // SAFETY: as above, below as well.
-    let lanes_at = |word: usize| unsafe { words.add(word).cast::<[u64; LANES]>().read() };
-    // The last lanes may overlap those before: no loop for a remainder.
     let mut differs = [0; LANES];
-    let mut look = |word| {
-        for (differs, word) in differs.iter_mut().zip(lanes_at(word)) {
-            *differs |= word ^ expected;
-        }
-    };
     let mut word = 0;
     while word + LANES < count {
-        look(word);
+        // SAFETY: as above; here and below.
+        differs = unsafe { also_differs(differs, words.add(word), filling) };
         word += LANES;
     }
-    look(count - LANES);
+    // SAFETY: as above. They may overlap those before, as in `fill`.
+    differs = unsafe { also_differs(differs, words.add(count - LANES), filling) };
     differs == [0; LANES]
+}
+
+/// Also the bits in which words differ from an expected one.
+///
+/// # Safety
+/// They are the caller's.
+#[inline(always)] // A few instructions with vectors.
+unsafe fn also_differs(mut differs: [u64; LANES], words: *mut u64, expected: u64) -> [u64; LANES] {
+    // SAFETY: the caller's promise.
+    let words = unsafe { words.cast::<[u64; LANES]>().read() };
+    for (differs, word) in differs.iter_mut().zip(words) {
+        *differs |= word ^ expected;
+    }
+    differs
 }
 
 /// Clears an object for the program.
 ///
 /// # Safety
 /// As for [`fill`].
-#[inline]
+#[inline(always)] // Of a few instructions where it is used.
 pub(super) unsafe fn clear(object: *mut u8, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe { object.write_bytes(0, bytes) };

@@ -14,7 +14,7 @@ pub(crate) use super::small::{released_slots, span_ends, span_is_made};
 
 use crate::arena::{Place, place_of, slots_at};
 use crate::base::fatal::{Crime, fatal};
-use crate::base::size_class::{SizeClass, class_for};
+use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
 use crate::config::{self, Secure};
 use crate::mspan::MSpan;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
@@ -54,7 +54,7 @@ pub(crate) fn decide() -> bool {
         return false;
     }
     if is_on {
-        bytes::draw_secret();
+        bytes::begin(mode);
         MODE.store(mode.bits(), Relaxed);
     }
     is_on
@@ -74,9 +74,21 @@ fn tail_bytes(mode: Secure) -> usize {
 }
 
 /// The class for a request: of a slot with room for the canary. Never a tiny one.
-#[inline(always)] // A lookup, where the compiler sees a loop.
+#[inline]
 fn class_of(mode: Secure, size: usize, align: usize) -> SizeClass {
-    class_for((size + tail_bytes(mode)).max(MIN_BYTES), align)
+    let size = size_with_tail(mode, size);
+    match class_for_direct(size, align) {
+        Some(class) => class,
+        None => class_for_rest(size, align),
+    }
+}
+
+/// The size of a request with its canary, or one of the same class that is not tiny: 5 to 8 bytes for up to 8. Zero
+/// if it is too large for a number.
+#[inline]
+fn size_with_tail(mode: Secure, size: usize) -> usize {
+    let last = size.wrapping_add(tail_bytes(mode)).wrapping_sub(1);
+    (last | (MIN_BYTES - 1)).wrapping_add(1)
 }
 
 /// Smallest request that has a size class that is not a tiny one.
@@ -84,13 +96,28 @@ const MIN_BYTES: usize = 5;
 /// Largest request: with the canary it is one that `class_for` takes.
 const MAX_BYTES: usize = isize::MAX as usize - 1;
 
+/// What a mode does with objects that have slots, if it is what `SPANMALLOC_SECURE=1` does: the calls are compiled
+/// for it once more, so that they ask nothing.
+const USUAL: Secure = Secure::USUAL.without_pages();
+
 /// Allocates `size` bytes at a multiple of `align`, all zero with `zeroed`. Null if the system has no memory.
 #[inline(never)]
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
-    let mode = mode();
+    if mode().without_pages() == USUAL
+        && let Some(class) = class_for_direct(size_with_tail(USUAL, size), align)
+    {
+        return small::alloc(USUAL, class, size, zeroed, caller);
+    }
+    alloc_rest(size, align, zeroed, caller)
+}
+
+/// [`alloc`] beyond 2 KiB, and in unusual modes.
+#[inline(never)]
+fn alloc_rest(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
     if size > MAX_BYTES - (align - 1) {
         return core::ptr::null_mut();
     }
+    let mode = mode();
     match class_of(mode, size, align) {
         SizeClass::NONE => pages::alloc(size, align, tail_bytes(mode), zeroed, caller),
         class => small::alloc(mode, class, size, zeroed, caller),
@@ -111,11 +138,23 @@ pub(crate) enum Told {
 }
 
 impl Told {
-    /// The crime, if it is not so: of an object with `size` bytes that is one of `class`.
-    #[inline]
-    pub(super) fn crime(self, class: SizeClass, size: usize) -> Option<Crime> {
+    /// Whether it is so, at a short look: false if that does not tell.
+    #[inline(always)] // As in `small`.
+    pub(super) fn is_surely(self, mode: Secure, class: SizeClass, size: usize) -> bool {
         match self {
-            Self::Layout(told, align) if class_of(mode(), told, align) != class => {
+            Self::Layout(told, align) => {
+                told == size && class_for_direct(size_with_tail(mode, told), align) == Some(class)
+            }
+            Self::Size(told) => told == size,
+            Self::Nothing => true,
+        }
+    }
+
+    /// The crime, if it is not so: of an object with `size` bytes that is one of `class`.
+    #[inline(never)]
+    pub(super) fn crime(self, mode: Secure, class: SizeClass, size: usize) -> Option<Crime> {
+        match self {
+            Self::Layout(told, align) if class_of(mode, told, align) != class => {
                 Some(Crime::WrongLayout)
             }
             Self::Layout(told, _) | Self::Size(told) if told != size => Some(Crime::WrongSize),
@@ -127,6 +166,13 @@ impl Told {
 /// Frees an object. False if it is not from this heap. Aborts if it is none, or not what is told.
 #[inline(never)]
 pub(crate) fn free(object: *mut u8, told: Told) -> bool {
+    let is_usual = mode().without_pages() == USUAL;
+    (is_usual && small::free_short(USUAL, object, told)) || free_rest(object, told)
+}
+
+/// [`free`] of whatever has no short slot, and in unusual modes.
+#[inline(never)]
+fn free_rest(object: *mut u8, told: Told) -> bool {
     small::free(mode(), object, told) || free_other(object, told)
 }
 
@@ -152,8 +198,17 @@ fn free_other(object: *mut u8, told: Told) -> bool {
 /// As [`free`], for an object that has a Layout: one that is not from this heap is a crime.
 #[inline(never)]
 pub(crate) fn free_with_layout(object: *mut u8, size: usize, align: usize) {
+    let is_usual = mode().without_pages() == USUAL;
     let told = Told::Layout(size, align);
-    if !small::free(mode(), object, told) && !free_other(object, told) {
+    if !is_usual || !small::free_short(USUAL, object, told) {
+        free_rest_with_layout(object, size, align);
+    }
+}
+
+/// [`free_with_layout`] of whatever has no short slot, and in unusual modes.
+#[inline(never)]
+fn free_rest_with_layout(object: *mut u8, size: usize, align: usize) {
+    if !free_rest(object, Told::Layout(size, align)) {
         fatal(Crime::ForeignPointer, object.addr());
     }
 }
@@ -212,7 +267,7 @@ pub(crate) fn realloc(
 
 /// The class of an object.
 fn class_at(object: *mut u8) -> SizeClass {
-    slots_at(object.addr()).map_or(SizeClass::NONE, |(_, class, _)| class)
+    slots_at(object.addr()).map_or(SizeClass::NONE, |(found, _)| found.class)
 }
 
 /// The span of an object without a slot; `None` if it is not from this heap. Aborts if it is none.

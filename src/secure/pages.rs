@@ -102,9 +102,7 @@ fn finish(object: *mut u8, size: usize, guard: usize, clears: bool, caller: Call
         return object; // Null.
     };
     // SAFETY: the object is ours and has all of its span's bytes.
-    if State::of(span) == State::Filled
-        && !unsafe { bytes::is_filled(mode(), object, span.bytes()) }
-    {
+    if State::of(span) == State::Filled && !unsafe { bytes::is_filled(object, span.bytes()) } {
         fatal(Crime::WriteAfterFree, object.addr());
     }
     guards::set(span, guard);
@@ -144,7 +142,7 @@ fn check(span: &MSpan, object: *mut u8, state: State, told: Told) -> usize {
                 // SAFETY: the object has that many bytes, and is given up or resized by the program.
                 unsafe { bytes::canary_lives(object, size, end) }
             };
-            match told.crime(SizeClass::NONE, size) {
+            match told.crime(mode(), SizeClass::NONE, size) {
                 Some(crime) => crime,
                 None if does(Secure::CANARY) && !lives() => Crime::Overflow,
                 None => return size,
@@ -196,7 +194,7 @@ pub(super) fn fill_if_wanted(span: &MSpan) {
 fn fill(span: &MSpan) {
     if !span.is_huge() {
         // SAFETY: the object has that many bytes, and was given up.
-        unsafe { bytes::fill(mode(), span.base(), span.bytes()) };
+        unsafe { bytes::fill(span.base(), span.bytes()) };
     }
 }
 

@@ -12,17 +12,14 @@ const STEP: u64 = 0x2437_7ee2_1687_0cb5;
 /// What makes the two factors differ.
 const MIX: u64 = 0x9e8d_5f1b_6ac3_42e7;
 
-/// A generator. **Owner only.** Zero bytes are valid: one that has not begun.
+/// A generator. **Owner only.** Zero bytes are valid: one that has not begun, whose numbers anybody can tell.
 pub(crate) struct Random(Cell<u64>);
 
 impl Random {
     /// A number below `bound`, which is not zero and fits 32 bits.
     #[inline]
     pub(crate) fn below(&self, bound: usize) -> usize {
-        let mut state = self.0.get();
-        if state == 0 {
-            state = sys::random() | 1;
-        }
+        let state = self.0.get();
         self.0.set(state.wrapping_add(STEP));
         let product = u128::from(state) * u128::from(state ^ MIX);
         let number = (product >> 64) as u32 ^ product as u32;
@@ -30,9 +27,18 @@ impl Random {
         ((u64::from(number) * bound as u64) >> 32) as usize
     }
 
+    /// Begins, if that is not done.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        if self.0.get() == 0 {
+            self.begin_anew();
+        }
+    }
+
     /// Begins anew, in the child of a `fork`.
-    pub(crate) fn forget(&self) {
-        self.0.set(0);
+    #[cold]
+    pub(crate) fn begin_anew(&self) {
+        self.0.set(sys::random() | 1);
     }
 }
 
@@ -43,6 +49,7 @@ mod tests {
     #[test]
     fn numbers_are_below_the_bound_and_all_of_them_come() {
         let random = Random(Cell::new(0));
+        random.begin();
         for bound in [1, 2, 7, 256] {
             let mut came = [false; 256];
             for _ in 0..20_000 {

@@ -2,18 +2,19 @@
 
 #![allow(unsafe_code)]
 
-use super::bytes;
+use super::bytes::{self, SHORT_BYTES};
 use super::on::{Told, mode};
-use super::states::{State, States, Word};
+use super::states::{Spot, State, States, Word};
 use crate::arena::slots_at;
 use crate::base::fatal::{Crime, fatal};
-use crate::base::size_class::{Geometry, SizeClass};
+use crate::base::size_class::SizeClass;
 use crate::config::Secure;
 use crate::mspan::MSpan;
 use crate::sys::caller::Caller;
 use crate::{malloc, profile, runtime, scavenge};
 
-/// An object and its slot.
+/// A free slot, or an object of the program's in one.
+#[derive(Clone, Copy)]
 struct Slot {
     object: *mut u8,
     class: SizeClass,
@@ -22,49 +23,26 @@ struct Slot {
     state: Option<Word>,
 }
 
-/// A look at an address that finds no slot.
-pub(super) enum NoSlot {
-    /// It lies in no span of slots.
-    Elsewhere,
-    /// It lies in one, but no slot begins there.
-    Inside,
-}
-
 impl Slot {
-    /// The slot that begins at `object`, with its state: that of a span that has none yet by `states`.
-    #[inline]
-    fn at(
-        object: *mut u8,
-        states: impl FnOnce(&'static MSpan) -> Option<States>,
-    ) -> Result<Self, NoSlot> {
-        let (span, class, offset) = slots_at(object.addr()).ok_or(NoSlot::Elsewhere)?;
-        let geometry: &Geometry = class.geometry();
-        // Below is the remainder, times the reciprocal; see `arena::is_multiple`.
-        let product = u64::from(offset) * u64::from(geometry.reciprocal);
-        let slot = (product >> 32) as usize;
-        if product as u32 >= geometry.reciprocal || slot >= geometry.slots as usize {
-            return Err(NoSlot::Inside);
-        }
-        Ok(Self {
+    /// The slot that begins at `object`; `None` if it lies in no span of slots. Aborts if it is the middle of one.
+    #[inline(always)] // Here and below: what is known of mode and caller leaves half of the instructions.
+    fn at(object: *mut u8) -> Option<Self> {
+        let (found, offset) = slots_at(object.addr())?;
+        let state = match Spot::at(&found, offset) {
+            Spot::Slot(state) => Some(state),
+            Spot::Stateless => None,
+            Spot::Inside => fatal(Crime::InteriorPointer, object.addr()),
+        };
+        Some(Self {
             object,
-            class,
-            slot_bytes: geometry.slot_bytes as usize,
-            state: states(span).and_then(|states| states.word(slot)),
+            class: found.class,
+            slot_bytes: found.geometry.slot_bytes as usize,
+            state,
         })
     }
 
-    /// The slot of an object that the program speaks of. Aborts if it is the middle of one.
-    #[inline]
-    fn of_program(object: *mut u8) -> Option<Self> {
-        match Self::at(object, States::of) {
-            Ok(slot) => Some(slot),
-            Err(NoSlot::Elsewhere) => None,
-            Err(NoSlot::Inside) => fatal(Crime::InteriorPointer, object.addr()),
-        }
-    }
-
     /// Whether the canary behind so many bytes lives. The caller has the object, or is told so by the program.
-    #[inline]
+    #[inline(always)] // As above.
     fn canary_lives(&self, mode: Secure, size: usize) -> bool {
         // SAFETY: the slot has `slot_bytes`, a multiple of 8 at a multiple of 8, and `size` is less.
         !mode.has(Secure::CANARY)
@@ -72,7 +50,7 @@ impl Slot {
     }
 
     /// Begins an object of so many bytes, or another size of one: its state, and its canary.
-    #[inline]
+    #[inline(always)] // As above.
     fn begin(&self, mode: Secure, state: Word, size: usize) {
         state.set(State::live(self.slot_bytes - size));
         if mode.has(Secure::CANARY) {
@@ -83,11 +61,11 @@ impl Slot {
 
     /// Aborts if a slot in this state can't be handed out: it was filled, and written since, or another call has
     /// handed it out. Nobody else has the object.
-    #[inline]
-    fn verify(&self, mode: Secure, state: State) {
+    #[inline(always)] // As above.
+    fn verify(&self, state: State) {
         if state == State::FILLED {
             // SAFETY: the slot has that many bytes, and the state says that nobody has it.
-            if !unsafe { bytes::is_filled(mode, self.object, self.slot_bytes) } {
+            if !unsafe { bytes::is_filled(self.object, self.slot_bytes) } {
                 fatal(Crime::WriteAfterFree, self.object.addr());
             }
         } else if state.slack_bytes().is_some() {
@@ -95,33 +73,98 @@ impl Slot {
         }
     }
 
-    /// Bytes that were asked for, by the state of an object that the program frees or resizes; `None` if that is
-    /// not known. Aborts if it is no object, or not what is told.
-    #[inline]
-    fn size_by(&self, state: State, told: Told) -> Option<usize> {
-        let Some(slack) = state.slack_bytes() else {
-            return self.size_without_slack(state);
-        };
-        let size = self.slot_bytes - slack;
-        if let Some(crime) = told.crime(self.class, size) {
-            fatal(crime, self.object.addr());
+    /// Aborts if what a caller says of a live object, with so many bytes, is wrong.
+    #[inline(always)] // As above.
+    fn check(&self, mode: Secure, size: usize, told: Told) {
+        // Of a short slot the look that is always right is enough.
+        let is_right = told.is_surely(mode, self.class, size)
+            || self.slot_bytes > SHORT_BYTES && told.crime(mode, self.class, size).is_none();
+        if !is_right {
+            let crime = told.crime(mode, self.class, size);
+            fatal(crime.unwrap_or(Crime::WrongLayout), self.object.addr());
         }
-        Some(size)
     }
 
-    /// As [`Self::size_by`], for a state that is not that of a live object.
+    /// Frees the object. Aborts if it is none, not what is told, or has overflowed.
+    #[inline(always)] // As above.
+    fn free(self, mode: Secure, told: Told) {
+        if let Some(word) = self.state {
+            // What it says holds from the fill below on: nobody else gets the object before.
+            let state = word.replace(freed_in(mode), runtime::is_alone());
+            let Some(slack) = state.slack_bytes() else {
+                return self.free_odd(state);
+            };
+            let size = self.slot_bytes - slack;
+            self.check(mode, size, told);
+            if !self.canary_lives(mode, size) {
+                fatal(Crime::Overflow, self.object.addr());
+            }
+            self.fill(mode);
+        }
+        self.take_back(mode);
+    }
+
+    /// Fills the freed object, if the mode does so.
+    #[inline(always)] // As above.
+    fn fill(&self, mode: Secure) {
+        if mode.has(Secure::FILL) || mode.has(Secure::ZERO) {
+            // SAFETY: the slot has that many bytes, and the exchange has made it ours (Invariant 2).
+            unsafe { bytes::fill(self.object, self.slot_bytes) };
+        }
+    }
+
+    /// Frees an object that was not known to live: one of a time before the mode was decided. Aborts if it is none.
     #[cold]
-    fn size_without_slack(&self, state: State) -> Option<usize> {
-        match state {
-            State::UNKNOWN => None,
-            State::NEW => fatal(Crime::FreeMemory, self.object.addr()),
-            _ => fatal(Crime::DoubleFree, self.object.addr()),
+    #[inline(never)]
+    fn free_odd(self, state: State) {
+        check_odd(self.object, state);
+        self.fill(mode());
+        self.take_back(mode());
+    }
+
+    /// Puts the freed object into quarantine, and who leaves that for it into its magazine.
+    #[inline(always)] // As above.
+    fn take_back(self, mode: Secure) {
+        let Some(mcache) = runtime::own_mcache() else {
+            return give_back(self.class, self.object);
+        };
+        let waits = mode.has(Secure::QUARANTINE);
+        let (class, object) = mcache.exchange_secure(self.class, self.object, waits);
+        let is_done = object.is_null() || mcache.push_secure(class, object);
+        let has_excess = mcache.has_excess_in_quarantine();
+        drop(mcache);
+        if !is_done {
+            return give_back(class, object);
+        }
+        if has_excess {
+            evict_excess();
         }
     }
 }
 
-/// Allocates an object of `class` for `size` bytes.
+/// The state of freed slots.
 #[inline]
+fn freed_in(mode: Secure) -> State {
+    match mode.has(Secure::FILL) {
+        true => State::FILLED,
+        false => State::FREED,
+    }
+}
+
+/// Aborts if the state of what the program takes for a live object, and is not known to be one, says that it is
+/// none.
+#[cold]
+fn check_odd(object: *mut u8, state: State) {
+    match state {
+        State::UNKNOWN => {}
+        State::NEW => fatal(Crime::FreeMemory, object.addr()),
+        _ => fatal(Crime::DoubleFree, object.addr()),
+    }
+}
+
+/// Allocates an object of `class` for `size` bytes. What is rare ends in calls in tail position, so that the rest
+/// needs no registers saved.
+#[inline(always)] // As above.
 pub(super) fn alloc(
     mode: Secure,
     class: SizeClass,
@@ -129,23 +172,66 @@ pub(super) fn alloc(
     zeroed: bool,
     caller: Caller,
 ) -> *mut u8 {
-    let mut object = core::ptr::null_mut();
-    if let Some(mcache) = runtime::mcache() {
-        object = mcache.pop_secure(class, mode.has(Secure::RANDOM));
-    }
+    let Some(mcache) = runtime::own_mcache() else {
+        return alloc_slow(class, size, zeroed, caller);
+    };
+    let object = mcache.pop_secure(class, mode.has(Secure::RANDOM));
+    drop(mcache);
     if object.is_null() {
-        object = malloc::alloc_from_spans(class);
+        return alloc_slow(class, size, zeroed, caller);
     }
+    if runtime::magazines().counts_down(size) {
+        return alloc_sampled(object, class, size, zeroed, caller);
+    }
+    if let Some(slot) = Slot::at(object)
+        && let Some(state) = slot.state
+        && slot.slot_bytes <= SHORT_BYTES
+        && !zeroed
+    {
+        slot.verify(state.get());
+        slot.begin(mode, state, size);
+        return object;
+    }
+    hand_out(object, size, zeroed)
+}
+
+/// [`alloc`] where the magazine has nothing to hand out at once.
+#[cold]
+#[inline(never)]
+fn alloc_slow(class: SizeClass, size: usize, zeroed: bool, caller: Caller) -> *mut u8 {
+    if let Some(mcache) = runtime::mcache() {
+        mcache.begin_random();
+    }
+    let object = malloc::alloc_from_spans(class);
     let object = profile::count(object, class, size, caller);
+    hand_out(object, size, zeroed)
+}
+
+/// [`alloc`] where the heap profile takes a sample.
+#[cold]
+#[inline(never)]
+fn alloc_sampled(
+    object: *mut u8,
+    class: SizeClass,
+    size: usize,
+    zeroed: bool,
+    caller: Caller,
+) -> *mut u8 {
+    let object = profile::sampled(object, class, size, caller);
+    hand_out(object, size, zeroed)
+}
+
+/// Makes a free slot an object of the program's, of so many bytes; null if it is null.
+#[inline(never)]
+fn hand_out(object: *mut u8, size: usize, zeroed: bool) -> *mut u8 {
     if object.is_null() {
         return object;
     }
-    let states = |span: &'static MSpan| States::of_or_make(span, State::UNKNOWN);
-    if let Ok(slot) = Slot::at(object, states)
-        && let Some(state) = slot.state
+    if let Some(slot) = Slot::at(object)
+        && let Some(state) = slot.state.or_else(|| make_states(object))
     {
-        slot.verify(mode, state.get());
-        slot.begin(mode, state, size);
+        slot.verify(state.get());
+        slot.begin(mode(), state, size);
     }
     if zeroed {
         // SAFETY: the object is ours and has at least that many bytes.
@@ -154,52 +240,67 @@ pub(super) fn alloc(
     object
 }
 
+/// The state of a slot in a span that has none, as that was made before the mode was decided, or without memory.
+#[cold]
+fn make_states(object: *mut u8) -> Option<Word> {
+    let (found, _) = slots_at(object.addr())?;
+    States::make(found.span, State::UNKNOWN)?;
+    Slot::at(object)?.state
+}
+
 /// Frees an object that has a slot. False if it has none. Aborts if it is none, or not what is told.
-#[inline]
+#[inline(never)]
 pub(super) fn free(mode: Secure, object: *mut u8, told: Told) -> bool {
-    let Some(slot) = Slot::of_program(object) else {
-        return false;
-    };
-    let mcache = runtime::mcache();
-    if let Some(word) = slot.state {
-        let is_alone = mcache.is_some() && runtime::is_alone();
-        let filled = match mode.has(Secure::FILL) {
-            true => State::FILLED,
-            false => State::FREED,
-        };
-        // What it says holds from the fill below on: nobody else gets the object before.
-        let state = word.replace(filled, is_alone);
-        if let Some(size) = slot.size_by(state, told)
-            && !slot.canary_lives(mode, size)
-        {
-            fatal(Crime::Overflow, object.addr());
-        }
-        if mode.has(Secure::FILL) || mode.has(Secure::ZERO) {
-            // SAFETY: the slot has that many bytes, and the exchange has made it ours (Invariant 2).
-            unsafe { bytes::fill(mode, object, slot.slot_bytes) };
-        }
+    let slot = Slot::at(object);
+    slot.map(|slot| slot.free(mode, told)).is_some()
+}
+
+/// As [`free`], but false, and nothing done, if the slot is not a short one: then nothing but what is rare is a
+/// call, as in [`alloc`].
+#[inline(always)] // As above.
+pub(super) fn free_short(mode: Secure, object: *mut u8, told: Told) -> bool {
+    let slot = Slot::at(object).filter(|slot| slot.slot_bytes <= SHORT_BYTES);
+    slot.map(|slot| slot.free(mode, told)).is_some()
+}
+
+/// Lets the thread's quarantine have no more bytes than it may.
+#[cold]
+#[inline(never)]
+fn evict_excess() {
+    if let Some(mcache) = runtime::mcache() {
+        mcache.evict_excess();
     }
-    let was_slow = match &mcache {
-        Some(mcache) => mcache.free_secure(slot.class, object, mode.has(Secure::QUARANTINE)),
-        None => {
-            runtime::free_detached(slot.class, object);
-            true
+    scavenge::after_free();
+}
+
+/// Gives an object that nobody has to its magazine, wherever that leads, or without an mcache to its span.
+#[cold]
+#[inline(never)]
+fn give_back(class: SizeClass, object: *mut u8) {
+    match runtime::mcache() {
+        Some(mcache) => {
+            mcache.begin_random();
+            mcache.take_back(class, object);
+            mcache.evict_excess();
         }
-    };
-    drop(mcache);
-    if was_slow {
-        scavenge::after_free();
+        None => runtime::free_detached(class, object),
     }
-    true
+    scavenge::after_free();
 }
 
 /// Bytes of an object that has a slot that were asked for; the slot's, if that is not known. `None` if it has no
 /// slot. Aborts if it is no object, not what is told, or has overflowed.
 pub(super) fn checked_size(object: *mut u8, told: Told) -> Option<usize> {
-    let slot = Slot::of_program(object)?;
-    let Some(size) = slot.state.and_then(|word| slot.size_by(word.get(), told)) else {
+    let slot = Slot::at(object)?;
+    let Some(state) = slot.state else {
         return Some(slot.slot_bytes);
     };
+    let Some(slack) = state.get().slack_bytes() else {
+        check_odd(object, state.get());
+        return Some(slot.slot_bytes);
+    };
+    let size = slot.slot_bytes - slack;
+    slot.check(mode(), size, told);
     if !slot.canary_lives(mode(), size) {
         fatal(Crime::Overflow, object.addr());
     }
@@ -208,7 +309,7 @@ pub(super) fn checked_size(object: *mut u8, told: Told) -> Option<usize> {
 
 /// Gives an object that was just looked at another size, of the same class.
 pub(super) fn resize(object: *mut u8, size: usize) {
-    if let Some(slot) = Slot::of_program(object)
+    if let Some(slot) = Slot::at(object)
         && let Some(state) = slot.state
     {
         slot.begin(mode(), state, size);
@@ -219,7 +320,7 @@ pub(super) fn resize(object: *mut u8, size: usize) {
 pub(crate) fn span_is_made(span: &MSpan) {
     if super::on::is_on() {
         // Without memory the states come later, with the first object.
-        States::of_or_make(span, State::NEW);
+        States::make(span, State::NEW);
     }
 }
 
@@ -237,7 +338,7 @@ pub(crate) fn span_ends(span: &'static MSpan) {
         let object = span.slot_address(index, geometry);
         // SAFETY: the slot has that many bytes, and nobody has it, nor has the span.
         if state.get() == State::FILLED
-            && !unsafe { bytes::is_filled(mode(), object, geometry.slot_bytes as usize) }
+            && !unsafe { bytes::is_filled(object, geometry.slot_bytes as usize) }
         {
             fatal(Crime::WriteAfterFree, object.addr());
         }

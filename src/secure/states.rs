@@ -7,6 +7,7 @@
 
 use core::ptr::{self, NonNull};
 
+use crate::arena::SlotSpan;
 use crate::base::size_class::{SLOTS_MAX, SizeClass};
 use crate::meta;
 use crate::mspan::MSpan;
@@ -59,7 +60,47 @@ pub(super) struct States {
 #[derive(Clone, Copy)]
 pub(super) struct Word(&'static AtomicU16);
 
+/// What lies at an offset in a span of slots.
+pub(super) enum Spot {
+    /// A slot, with its state.
+    Slot(Word),
+    /// A slot of a span that has no states.
+    Stateless,
+    /// The middle of a slot, or nothing.
+    Inside,
+}
+
+impl Spot {
+    /// What lies there.
+    #[inline]
+    pub(super) fn at(found: &SlotSpan, offset: u32) -> Self {
+        let geometry = found.geometry;
+        // Below is the remainder, times the reciprocal; see `arena::is_multiple`.
+        let product = u64::from(offset) * u64::from(geometry.reciprocal);
+        let slot = (product >> 32) as u32;
+        if product as u32 >= geometry.reciprocal || slot >= geometry.slots {
+            return Self::Inside;
+        }
+        // Acquire pairs with `States::make`: who has the table has what was written to it.
+        match NonNull::new(found.span.table.load(Acquire)) {
+            // SAFETY: the table of a span of this class has a word for each of its slots.
+            Some(words) => Self::Slot(unsafe { Word::at(words, slot as usize) }),
+            None => Self::Stateless,
+        }
+    }
+}
+
 impl Word {
+    /// A word of a table.
+    ///
+    /// # Safety
+    /// The table has that many words, and more.
+    #[inline]
+    unsafe fn at(words: NonNull<AtomicU16>, slot: usize) -> Self {
+        // SAFETY: the caller's promise; tables live for ever (`meta`), and are only reached as atomics.
+        Self(unsafe { words.add(slot).as_ref() })
+    }
+
     /// Relaxed, as all here: who passes objects on between threads sees to the order.
     #[inline]
     pub(super) fn get(self) -> State {
@@ -97,15 +138,10 @@ impl States {
         })
     }
 
-    /// Those of a span, which gets them if it has none: with all slots in this state. `None` if the system
-    /// has no memory.
-    #[inline]
-    pub(super) fn of_or_make(span: &MSpan, state: State) -> Option<Self> {
-        Self::of(span).or_else(|| Self::make(span, state))
-    }
-
+    /// Those of a span that has none, or had none: with all slots in this state. `None` if the system has no
+    /// memory.
     #[cold]
-    fn make(span: &MSpan, state: State) -> Option<Self> {
+    pub(super) fn make(span: &MSpan, state: State) -> Option<Self> {
         let size = TableSize::of(span.class());
         let table = size.take()?;
         let words = table.cast::<AtomicU16>();
@@ -135,13 +171,9 @@ impl States {
     }
 
     /// The state of a slot, if there is one with this number.
-    #[inline]
     pub(super) fn word(&self, slot: usize) -> Option<Word> {
-        if slot >= self.slots {
-            return None;
-        }
-        // SAFETY: the table has a word for each slot, lives for ever (`meta`), and is only reached as atomics.
-        Some(Word(unsafe { self.words.add(slot).as_ref() }))
+        // SAFETY: the table has a word for each slot.
+        (slot < self.slots).then(|| unsafe { Word::at(self.words, slot) })
     }
 
     /// The states of all slots.
