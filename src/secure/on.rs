@@ -17,13 +17,13 @@ use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
 use crate::config::{self, Secure};
 use crate::mspan::MSpan;
-use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use crate::sys::caller::Caller;
 
 use super::{bytes, pages, small};
 
 /// What the mode does: the bits of a [`Secure`]. **Any thread; atomic.** Set once.
-static MODE: AtomicU8 = AtomicU8::new(0);
+static MODE: AtomicU16 = AtomicU16::new(0);
 /// Whether that is decided. **Any thread; atomic.**
 static DECIDED: AtomicBool = AtomicBool::new(false);
 

@@ -1,31 +1,39 @@
-//! Freed objects of whole pages wait, without access, before their pages and addresses are used again.
+//! Freed objects of whole pages wait before their pages and addresses are used again.
 //!
-//! First in, first out; bounded by their number, by address space, and by memory: what is longer than a run
-//! cache would keep gives its memory back at once, and is only address space.
+//! First in, first out; bounded by their number, by address space, and by memory. Those that run caches would keep
+//! have been filled, and are verified when their pages are used again; with `PROTECT` they have no access meanwhile.
+//! The others never have: no memory either, and are only address space.
 
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
 
-use super::{pages, states};
+use super::on::does;
+use super::states;
 use crate::base::PAGE_BYTES;
+use crate::config::Secure;
 use crate::counters::PageObjects;
 use crate::mheap::{huge, huge_pages, run_cache};
 use crate::mspan::MSpan;
 use crate::sync::Mutex;
 use crate::{backed, config, large, sys};
 
-/// Most objects that wait. Each splits a mapping in two.
+/// Most objects that wait. Without access each splits a mapping in two.
 const OBJECTS_MAX: usize = 64;
 /// Most bytes of address space that wait.
 const BYTES_MAX: usize = 256 << 20;
 /// Most bytes of those that keep their memory.
 const KEPT_BYTES_MAX: usize = 8 << 20;
 
+/// Largest object that keeps its memory: to have all of it back is a page fault for each page.
+const KEPT_OBJECT_BYTES_MAX: usize = 4 << 20;
+
 /// An object that waits.
 #[derive(Clone, Copy)]
 struct Waiting {
     span: &'static MSpan,
+    /// Whether it has no access.
+    is_protected: bool,
     /// Whether its memory went back to the system.
     is_released: bool,
 }
@@ -83,21 +91,51 @@ impl Queue {
     }
 }
 
+/// Whether a freed object may be used again as it is, with its span, and so is filled and verified. What goes to the
+/// heap is in pieces for other uses by then.
+pub(super) fn is_used_as_it_is(span: &MSpan) -> bool {
+    !span.is_huge() && run_cache::is_cached(span.pages())
+}
+
 /// Whether the memory of an object goes back when it waits.
 pub(super) fn releases(span: &MSpan) -> bool {
-    !run_cache::is_cached(span.pages())
+    span.is_huge() || span.bytes() > KEPT_OBJECT_BYTES_MAX
 }
 
 /// Puts a freed object among those that wait.
 pub(super) fn put(span: &'static MSpan) {
     large::forget_sample(span);
-    let (Some(base), bytes) = (NonNull::new(span.base()), span.bytes()) else {
-        return;
+    let waiting = if is_used_as_it_is(span) && !does(Secure::PROTECT) {
+        Some(Waiting {
+            span,
+            is_protected: false,
+            is_released: false,
+        })
+    } else {
+        protect(span)
     };
+    let Some(waiting) = waiting else {
+        return large::free_span(span);
+    };
+    let mut queue = QUEUE.lock();
+    // There is room: the loop below leaves it.
+    queue.push(waiting);
+    loop {
+        let oldest = queue.pop_if_full();
+        drop(queue);
+        let Some(oldest) = oldest else { break };
+        give_back(oldest);
+        queue = QUEUE.lock();
+    }
+}
+
+/// Takes the access to a freed object away, and its memory, if it loses that. `None` if the system refuses.
+fn protect(span: &'static MSpan) -> Option<Waiting> {
+    let (base, bytes) = (NonNull::new(span.base())?, span.bytes());
     let is_whole = (base.addr().get() | bytes).is_multiple_of(sys::page_bytes());
     // SAFETY: whole pages of the system, of an object that its owner gave up; here and below.
     if !is_whole || !unsafe { sys::protect(base, bytes) } {
-        return large::free_span(span);
+        return None;
     }
     let lazily = config::releases_lazily();
     // SAFETY: as above.
@@ -111,16 +149,11 @@ pub(super) fn put(span: &'static MSpan) {
     } else if is_released {
         huge_pages::after_release_in_span(base, bytes);
     }
-    let mut queue = QUEUE.lock();
-    // There is room: the loop below leaves it.
-    queue.push(Waiting { span, is_released });
-    loop {
-        let oldest = queue.pop_if_full();
-        drop(queue);
-        let Some(oldest) = oldest else { break };
-        give_back(oldest);
-        queue = QUEUE.lock();
-    }
+    Some(Waiting {
+        span,
+        is_protected: true,
+        is_released,
+    })
 }
 
 /// Gives all that wait back. The caller holds no lock of the page heap's floor.
@@ -133,7 +166,7 @@ pub(crate) fn drain() {
 }
 
 fn give_back(waiting: Waiting) {
-    let Waiting { span, is_released } = waiting;
+    let span = waiting.span;
     let Some(base) = NonNull::new(span.base()) else {
         return;
     };
@@ -141,17 +174,15 @@ fn give_back(waiting: Waiting) {
         backed::add(span.bytes()); // As below.
         return huge::unmap(span);
     }
-    // SAFETY: as in `put`. If the system refuses, the object waits for ever.
-    if !unsafe { sys::commit(base, span.bytes()) } {
+    // SAFETY: as in `protect`. If the system refuses, the object waits for ever.
+    if waiting.is_protected && !unsafe { sys::commit(base, span.bytes()) } {
         return;
     }
-    if is_released {
+    if waiting.is_released {
         // Whoever counts it as gone does so again.
         backed::add(span.bytes());
         large::free_released(span);
     } else {
-        // From here on a write is seen when the pages are used again.
-        pages::fill_if_wanted(span);
         large::free_span(span);
     }
 }

@@ -259,8 +259,13 @@ pub(super) fn free(mode: Secure, object: *mut u8, told: Told) -> bool {
 /// call, as in [`alloc`].
 #[inline(always)] // As above.
 pub(super) fn free_short(mode: Secure, object: *mut u8, told: Told) -> bool {
-    let slot = Slot::at(object).filter(|slot| slot.slot_bytes <= SHORT_BYTES);
-    slot.map(|slot| slot.free(mode, told)).is_some()
+    match Slot::at(object) {
+        Some(slot) if slot.slot_bytes <= SHORT_BYTES => {
+            slot.free(mode, told);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Lets the thread's quarantine have no more bytes than it may.
@@ -326,11 +331,10 @@ pub(crate) fn span_is_made(span: &MSpan) {
 
 /// A span of which nobody has an object goes: what was freed there is verified for the last time.
 pub(crate) fn span_ends(span: &'static MSpan) {
-    let states = match span.class() {
-        SizeClass::NONE => None,
-        _ => States::of(span),
-    };
-    let Some(states) = states else {
+    if span.class() == SizeClass::NONE {
+        return super::pages::span_ends(span);
+    }
+    let Some(states) = States::of(span) else {
         return;
     };
     let geometry = span.class().geometry();
