@@ -10,7 +10,7 @@
 use core::ptr;
 
 use crate::config::Secure;
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sys;
 
 /// **Any thread; atomic.** Set once, before the first canary.
@@ -21,6 +21,8 @@ static SECRET: AtomicU64 = AtomicU64::new(0);
 static FILLING: AtomicU64 = AtomicU64::new(0xd9d9_d9d9_d9d9_d9d9);
 /// Words that are filled or verified at once, as vectors.
 const LANES: usize = 4;
+/// The same for many words: what keeps the processor's ports busy.
+const MANY_LANES: usize = 16;
 /// Largest objects that are filled here, by a few instructions; others by the C library.
 pub(super) const SHORT_BYTES: usize = 512;
 const WORD_BYTES: usize = size_of::<u64>();
@@ -28,8 +30,14 @@ const WORD_BYTES: usize = size_of::<u64>();
 // The lowest bytes of a word come first.
 const _: () = assert!(cfg!(target_endian = "little"));
 
+/// Whether the processor has vectors of 32 bytes. **Any thread; atomic.** Set once, as the secret.
+#[cfg(target_arch = "x86_64")]
+static HAS_AVX2: AtomicBool = AtomicBool::new(false);
+
 /// Gets ready for a mode.
 pub(super) fn begin(mode: Secure) {
+    #[cfg(target_arch = "x86_64")]
+    HAS_AVX2.store(std::arch::is_x86_feature_detected!("avx2"), Relaxed);
     SECRET.store(sys::random(), Relaxed);
     if mode.has(Secure::ZERO) {
         FILLING.store(0, Relaxed);
@@ -128,35 +136,80 @@ pub(super) unsafe fn fill(object: *mut u8, bytes: usize) {
 pub(super) unsafe fn is_filled(object: *mut u8, bytes: usize) -> bool {
     let filling = FILLING.load(Relaxed);
     let (words, count) = (object.cast::<u64>(), bytes / WORD_BYTES);
+    if bytes > SHORT_BYTES {
+        // SAFETY: the caller's promise, here and below.
+        return unsafe { are_many(words, count, filling) };
+    }
     if count < LANES {
-        // SAFETY: the caller's promise, here and below; memory of the heap is initialised.
+        // SAFETY: as above; memory of the heap is initialised.
         let differs = |word| unsafe { words.add(word).read() ^ filling };
         return differs(0) | differs(count / 2) | differs(count - 1) == 0;
     }
-    let mut differs = [0; LANES];
-    let mut word = 0;
-    while word + LANES < count {
-        // SAFETY: as above; here and below.
-        differs = unsafe { also_differs(differs, words.add(word), filling) };
-        word += LANES;
-    }
-    // SAFETY: as above. They may overlap those before, as in `fill`.
-    differs = unsafe { also_differs(differs, words.add(count - LANES), filling) };
-    differs == [0; LANES]
+    // SAFETY: as above.
+    unsafe { are::<LANES>(words, count, filling) }
 }
 
-/// Also the bits in which words differ from an expected one.
+/// Whether so many words, at least `N`, are all as expected. `N` at a time, without a way out between: so the
+/// compiler makes vectors of them.
 ///
 /// # Safety
-/// They are the caller's.
-#[inline(always)] // A few instructions with vectors.
-unsafe fn also_differs(mut differs: [u64; LANES], words: *mut u64, expected: u64) -> [u64; LANES] {
+/// They are the caller's, and memory of the heap: initialised.
+#[inline(always)] // For the instructions that the caller has.
+unsafe fn are<const N: usize>(words: *const u64, count: usize, expected: u64) -> bool {
+    let mut differs = [0; N];
+    let mut word = 0;
+    while word + N < count {
+        // SAFETY: the caller's promise, here and below.
+        differs = unsafe { also_differs(differs, words.add(word), expected) };
+        word += N;
+    }
+    // SAFETY: as above. They may overlap those before, as in `fill`.
+    differs = unsafe { also_differs(differs, words.add(count - N), expected) };
+    differs == [0; N]
+}
+
+/// Also the bits in which `N` words differ from the expected one.
+///
+/// # Safety
+/// As for [`are`].
+#[inline(always)] // As above.
+unsafe fn also_differs<const N: usize>(
+    mut differs: [u64; N],
+    words: *const u64,
+    expected: u64,
+) -> [u64; N] {
     // SAFETY: the caller's promise.
-    let words = unsafe { words.cast::<[u64; LANES]>().read() };
+    let words = unsafe { words.cast::<[u64; N]>().read() };
     for (differs, word) in differs.iter_mut().zip(words) {
         *differs |= word ^ expected;
     }
     differs
+}
+
+/// As [`are`], for many words.
+///
+/// # Safety
+/// As for [`are`].
+#[inline(never)]
+unsafe fn are_many(words: *const u64, count: usize, expected: u64) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if HAS_AVX2.load(Relaxed) {
+        // SAFETY: the processor has it; the caller's promise.
+        return unsafe { are_many_avx2(words, count, expected) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { are::<MANY_LANES>(words, count, expected) }
+}
+
+/// As [`are_many`], with vectors of twice the length: half the time where the words are in a cache.
+///
+/// # Safety
+/// As for [`are`]; the processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn are_many_avx2(words: *const u64, count: usize, expected: u64) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { are::<MANY_LANES>(words, count, expected) }
 }
 
 /// Clears an object for the program.

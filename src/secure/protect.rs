@@ -22,11 +22,12 @@ use crate::{backed, config, large, sys};
 const OBJECTS_MAX: usize = 64;
 /// Most bytes of address space that wait.
 const BYTES_MAX: usize = 256 << 20;
-/// Most bytes of those that keep their memory.
-const KEPT_BYTES_MAX: usize = 8 << 20;
-
+/// Most bytes of those that are protected, and keep their memory.
+const PROTECTED_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of those that are not: what leaves the second level of the processor's caches is verified from memory.
+const FILLED_BYTES_MAX: usize = 2 << 20;
 /// Largest object that keeps its memory: to have all of it back is a page fault for each page.
-const KEPT_OBJECT_BYTES_MAX: usize = 4 << 20;
+const KEPT_OBJECT_BYTES_MAX: usize = 8 << 20;
 
 /// An object that waits.
 #[derive(Clone, Copy)]
@@ -45,15 +46,15 @@ struct Queue {
     len: usize,
     bytes: usize,
     kept_bytes: usize,
+    /// Most of the latter.
+    kept_bytes_max: usize,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue {
-    objects: [None; OBJECTS_MAX],
-    first: 0,
-    len: 0,
-    bytes: 0,
-    kept_bytes: 0,
-});
+/// Those that have access, and those that do not.
+static QUEUES: [Mutex<Queue>; 2] = [
+    Mutex::new(Queue::new(FILLED_BYTES_MAX)),
+    Mutex::new(Queue::new(PROTECTED_BYTES_MAX)),
+];
 
 impl Waiting {
     fn kept_bytes(&self) -> usize {
@@ -66,8 +67,19 @@ impl Waiting {
 }
 
 impl Queue {
+    const fn new(kept_bytes_max: usize) -> Self {
+        Self {
+            objects: [None; OBJECTS_MAX],
+            first: 0,
+            len: 0,
+            bytes: 0,
+            kept_bytes: 0,
+            kept_bytes_max,
+        }
+    }
+
     fn is_full(&self) -> bool {
-        self.len == OBJECTS_MAX || self.bytes > BYTES_MAX || self.kept_bytes > KEPT_BYTES_MAX
+        self.len == OBJECTS_MAX || self.bytes > BYTES_MAX || self.kept_bytes > self.kept_bytes_max
     }
 
     fn push(&mut self, waiting: Waiting) {
@@ -117,7 +129,8 @@ pub(super) fn put(span: &'static MSpan) {
     let Some(waiting) = waiting else {
         return large::free_span(span);
     };
-    let mut queue = QUEUE.lock();
+    let queue_of = || QUEUES[usize::from(waiting.is_protected)].lock();
+    let mut queue = queue_of();
     // There is room: the loop below leaves it.
     queue.push(waiting);
     loop {
@@ -125,7 +138,7 @@ pub(super) fn put(span: &'static MSpan) {
         drop(queue);
         let Some(oldest) = oldest else { break };
         give_back(oldest);
-        queue = QUEUE.lock();
+        queue = queue_of();
     }
 }
 
@@ -158,10 +171,12 @@ fn protect(span: &'static MSpan) -> Option<Waiting> {
 
 /// Gives all that wait back. The caller holds no lock of the page heap's floor.
 pub(crate) fn drain() {
-    loop {
-        let oldest = QUEUE.lock().pop(); // The guard ends here.
-        let Some(oldest) = oldest else { break };
-        give_back(oldest);
+    for queue in &QUEUES {
+        loop {
+            let oldest = queue.lock().pop(); // The guard ends here.
+            let Some(oldest) = oldest else { break };
+            give_back(oldest);
+        }
     }
 }
 
@@ -193,11 +208,13 @@ fn give_back(waiting: Waiting) {
 /// # Safety
 /// The caller holds all locks of this floor ([`lock_for_fork`]).
 pub(crate) unsafe fn waiting() -> (PageObjects, usize, usize) {
-    // SAFETY: the caller's promise; the reference ends with the function.
-    let queue = unsafe { QUEUE.value_for_fork() };
+    // SAFETY: the caller's promise; the references end with the function.
+    let queues = QUEUES
+        .each_ref()
+        .map(|queue| unsafe { queue.value_for_fork() });
     let mut sum = PageObjects::NONE;
     let mut kept = 0;
-    for waiting in queue.objects.iter().flatten() {
+    for waiting in queues.iter().flat_map(|queue| queue.objects).flatten() {
         if !waiting.span.is_huge() {
             sum.frees += 1;
             sum.freed_bytes += waiting.span.bytes() as u64;
@@ -209,12 +226,14 @@ pub(crate) unsafe fn waiting() -> (PageObjects, usize, usize) {
 
 /// Whether the locks of this floor come free in time: see [`Mutex::comes_free`].
 pub(crate) fn locks_come_free(deadline_ns: u64) -> bool {
-    QUEUE.comes_free(deadline_ns) && states::locks_come_free(deadline_ns)
+    QUEUES.iter().all(|queue| queue.comes_free(deadline_ns)) && states::locks_come_free(deadline_ns)
 }
 
 /// For `fork`: the locks of this floor.
 pub(crate) fn lock_for_fork() {
-    QUEUE.lock_for_fork();
+    for queue in &QUEUES {
+        queue.lock_for_fork();
+    }
     states::lock_for_fork();
 }
 
@@ -226,6 +245,8 @@ pub(crate) unsafe fn unlock_after_fork() {
     // SAFETY: the caller's contract.
     unsafe {
         states::unlock_after_fork();
-        QUEUE.unlock_after_fork();
+        for queue in &QUEUES {
+            queue.unlock_after_fork();
+        }
     }
 }
