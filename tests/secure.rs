@@ -201,6 +201,33 @@ fn write_after_free_of_a_large_object_is_seen_where_it_is_filled() {
 }
 
 #[test]
+fn write_after_free_of_a_large_object_is_seen_when_its_pages_are_used_again() {
+    dies_for_each(WRITE_AFTER_FREE, &[40_960, 100_000, 500_000], |size| {
+        let object = alloc(size);
+        free(object, size);
+        tell(object);
+        write(object.wrapping_add(size - 1), 0);
+        // More than wait before it.
+        for _ in 0..200 {
+            free(alloc(size), size);
+        }
+        panic!("it came again unseen");
+    });
+}
+
+#[test]
+fn write_after_free_of_a_large_object_is_seen_when_its_pages_go_to_the_heap() {
+    dies_for_each(WRITE_AFTER_FREE, &[40_960, 500_000], |size| {
+        let object = alloc(size);
+        free(object, size);
+        tell(object);
+        write(object, 0);
+        trim();
+        panic!("its pages went unseen");
+    });
+}
+
+#[test]
 fn access_to_a_freed_large_object_faults() {
     let body = |size: usize| {
         let object = alloc(size);
@@ -215,9 +242,22 @@ fn access_to_a_freed_large_object_faults() {
                 .unwrap(),
         );
     }
-    for size in ["40960", "100000", "3000000", "80000000"] {
-        let output = run_alone_with(&body, &[("SPANMALLOC_TEST_NUMBER", size)]);
-        assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{size}");
+    for (mode, sizes) in [
+        ("1", ["600000", "3000000", "80000000"].as_slice()),
+        ("protect", &["40960", "100000", "3000000", "80000000"]),
+    ] {
+        for size in sizes {
+            let variables = [
+                ("SPANMALLOC_TEST_NUMBER", *size),
+                ("SPANMALLOC_SECURE", mode),
+            ];
+            let output = run_alone_with(&body, &variables);
+            assert_eq!(
+                output.status.signal(),
+                Some(libc::SIGSEGV),
+                "{mode}, {size}"
+            );
+        }
     }
 }
 
@@ -349,12 +389,13 @@ fn another_size_of_a_large_object_is_seen_at_once() {
 }
 
 /// The modes that programs without crimes are run in.
-const MODES: [&str; 9] = [
+const MODES: [&str; 10] = [
     "checks",
     "canary",
     "fill",
     "quarantine",
     "random",
+    "retire",
     "protect",
     "guards",
     "zero",

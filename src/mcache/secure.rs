@@ -31,21 +31,15 @@ impl MCache {
         magazine.pop() // Null if the profile wants to look at it.
     }
 
-    /// Puts a freed object of `class` into quarantine, if that is asked for; who leaves it is the result, or null.
-    #[inline(always)] // As all that a call of the secure mode is made of.
+    /// Puts a freed object of `class`, which has so many bytes, into quarantine; who leaves it for that, or null.
+    #[inline(always)] // As above.
     pub(crate) fn exchange_secure(
         &self,
         class: SizeClass,
         object: *mut u8,
-        waits: bool,
+        bytes: usize,
     ) -> (SizeClass, *mut u8) {
-        if calls::are_counted() {
-            self.count_freed(class);
-        }
-        if !waits {
-            return (class, object);
-        }
-        self.quarantine.exchange(class, object, &self.random)
+        self.quarantine.exchange(class, object, bytes, &self.random)
     }
 
     /// Whether the quarantine has more bytes than it may.

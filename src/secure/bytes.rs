@@ -231,3 +231,83 @@ pub(super) unsafe fn copy(from: *mut u8, to: *mut u8, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe { ptr::copy_nonoverlapping(from, to, bytes) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    /// Every length of slots up to a few vectors beyond what is filled here, and some beyond.
+    fn lengths() -> impl Iterator<Item = usize> {
+        (1..=SHORT_BYTES / WORD_BYTES + 20).chain([120, 256])
+    }
+
+    fn bytes_of(words: &mut [u64]) -> (*mut u8, usize) {
+        (words.as_mut_ptr().cast(), size_of_val(words))
+    }
+
+    #[test]
+    fn all_words_are_filled_and_none_beside_them() {
+        for count in lengths() {
+            let mut words: Vec<u64> = (0..count as u64 + 2).collect();
+            let (object, bytes) = bytes_of(&mut words[1..=count]);
+            // SAFETY: the words are ours.
+            unsafe { fill(object, bytes) };
+            let filling = FILLING.load(Relaxed);
+            assert!(words[1..=count].iter().all(|word| *word == filling));
+            assert_eq!((words[0], words[count + 1]), (0, count as u64 + 1));
+        }
+    }
+
+    #[test]
+    fn a_change_of_any_byte_is_seen_by_each_way_to_look() {
+        for count in lengths() {
+            let mut words = std::vec![0; count];
+            let (object, bytes) = bytes_of(&mut words);
+            // SAFETY: the words are ours, here and below.
+            let is_filled = || unsafe { is_filled(object, bytes) };
+            // SAFETY: as above.
+            unsafe { fill(object, bytes) };
+            assert!(is_filled());
+            for byte in 0..bytes {
+                // SAFETY: as above.
+                let byte = unsafe { &mut *object.add(byte) };
+                *byte ^= 0x10;
+                let is_seen = !is_filled();
+                // What a processor without long vectors does.
+                let filling = FILLING.load(Relaxed);
+                // SAFETY: as above.
+                let is_seen_without = count < MANY_LANES
+                    || !unsafe { are::<MANY_LANES>(object.cast(), count, filling) };
+                *byte ^= 0x10;
+                assert!(is_seen && is_seen_without, "{count} words");
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_any_byte_behind_the_object_is_seen_and_none_of_the_object_is_changed() {
+        for count in 1..20 {
+            let mut words = std::vec![0x1111_1111_1111_1111_u64; count];
+            let (object, bytes) = bytes_of(&mut words);
+            for size in 0..bytes {
+                // SAFETY: the words are ours, here and below.
+                unsafe { object.write_bytes(0x11, bytes) };
+                // SAFETY: as above.
+                unsafe { set_canary(object, size, bytes) };
+                // SAFETY: as above.
+                let lives = || unsafe { canary_lives(object, size, bytes) };
+                for byte in 0..bytes {
+                    // SAFETY: as above.
+                    let there = unsafe { &mut *object.add(byte) };
+                    assert!(byte >= size || *there == 0x11);
+                    assert!(byte < size || *there != 0);
+                    *there ^= 1;
+                    assert_eq!(lives(), byte < size, "byte {byte}, size {size} of {bytes}");
+                    *there ^= 1;
+                }
+                assert!(lives());
+            }
+        }
+    }
+}

@@ -33,17 +33,18 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Adds an object of `class`. Who makes room for it, if there are too many: any by chance, and the object itself
+    /// Adds an object of `class`, which has so many bytes. Who makes room for it, if there are too many: any by chance, and the object itself
     /// if there is no other; else null.
     #[inline(always)] // As all that a call of the secure mode is made of.
     pub(crate) fn exchange(
         &self,
         class: SizeClass,
         object: *mut u8,
+        bytes: usize,
         random: &Random,
     ) -> (SizeClass, *mut u8) {
         let entry = object.map_addr(|address| address | class.index() << CLASS_SHIFT);
-        let (len, bytes) = (self.len(), self.bytes.get() + class.object_bytes());
+        let (len, bytes) = (self.len(), self.bytes.get() + bytes);
         if len < OBJECTS_MAX && !is_excess(bytes) {
             self.entries[len].store(entry, Relaxed);
             self.len.store(len as u32 + 1, Relaxed);
@@ -116,6 +117,7 @@ fn is_excess(bytes: usize) -> bool {
 /// The object and class of an entry.
 #[inline]
 fn untagged(entry: *mut u8) -> (SizeClass, *mut u8) {
-    let class = SizeClass::new((entry.addr() >> CLASS_SHIFT) % MAGAZINES);
+    let class = (entry.addr() >> CLASS_SHIFT).min(MAGAZINES - 1); // It is less.
+    let class = SizeClass::new(class);
     (class, entry.map_addr(|address| address << 8 >> 8))
 }

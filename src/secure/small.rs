@@ -9,6 +9,7 @@ use crate::arena::slots_at;
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::config::Secure;
+use crate::counters::calls;
 use crate::mspan::MSpan;
 use crate::sys::caller::Caller;
 use crate::{malloc, profile, runtime, scavenge};
@@ -125,11 +126,17 @@ impl Slot {
     /// Puts the freed object into quarantine, and who leaves that for it into its magazine.
     #[inline(always)] // As above.
     fn take_back(self, mode: Secure) {
+        if calls::are_counted() {
+            count_freed(self.class);
+        }
         let Some(mcache) = runtime::own_mcache() else {
             return give_back(self.class, self.object);
         };
-        let waits = mode.has(Secure::QUARANTINE);
-        let (class, object) = mcache.exchange_secure(self.class, self.object, waits);
+        let (class, object) = if mode.has(Secure::QUARANTINE) {
+            mcache.exchange_secure(self.class, self.object, self.slot_bytes)
+        } else {
+            (self.class, self.object)
+        };
         let is_done = object.is_null() || mcache.push_secure(class, object);
         let has_excess = mcache.has_excess_in_quarantine();
         drop(mcache);
@@ -139,6 +146,15 @@ impl Slot {
         if has_excess {
             evict_excess();
         }
+    }
+}
+
+/// Counts a free, while calls are counted.
+#[cold]
+#[inline(never)]
+fn count_freed(class: SizeClass) {
+    if let Some(mcache) = runtime::mcache() {
+        mcache.count_freed(class);
     }
 }
 
