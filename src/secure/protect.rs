@@ -23,11 +23,11 @@ const OBJECTS_MAX: usize = 64;
 /// Most bytes of address space that wait.
 const BYTES_MAX: usize = 256 << 20;
 /// Most bytes of those that are protected, and keep their memory.
-const PROTECTED_BYTES_MAX: usize = 16 << 20;
+const PROTECTED_BYTES_MAX: usize = 32 << 20;
 /// Most bytes of those that are not: what leaves the second level of the processor's caches is verified from memory.
 const FILLED_BYTES_MAX: usize = 2 << 20;
 /// Largest object that keeps its memory: to have all of it back is a page fault for each page.
-const KEPT_OBJECT_BYTES_MAX: usize = 8 << 20;
+const KEPT_OBJECT_BYTES_MAX: usize = 16 << 20;
 
 /// An object that waits.
 #[derive(Clone, Copy)]

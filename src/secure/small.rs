@@ -354,13 +354,14 @@ pub(crate) fn span_ends(span: &'static MSpan) {
         return;
     };
     let geometry = span.class().geometry();
+    let slot_bytes = geometry.slot_bytes as usize;
     for (index, state) in states.all().enumerate() {
-        let object = span.slot_address(index, geometry);
-        // SAFETY: the slot has that many bytes, and nobody has it, nor has the span.
-        if state.get() == State::FILLED
-            && !unsafe { bytes::is_filled(object, geometry.slot_bytes as usize) }
-        {
-            fatal(Crime::WriteAfterFree, object.addr());
+        if state.get() == State::FILLED {
+            let object = span.slot_address(index, geometry);
+            // SAFETY: the slot has that many bytes, and nobody has it, nor the span.
+            if !unsafe { bytes::is_filled(object, slot_bytes) } {
+                fatal(Crime::WriteAfterFree, object.addr());
+            }
         }
     }
     States::end(span);
