@@ -4,8 +4,8 @@
 
 use core::ptr;
 
-use super::MCache;
 use super::magazine::Slot;
+use super::{MCache, is_rare};
 use crate::base::size_class::SizeClass;
 use crate::counters::calls;
 
@@ -28,7 +28,11 @@ impl MCache {
             let chosen = unsafe { zero.add(1 + self.random.below(len)).as_ref() };
             newest.set(chosen.replace(newest.get()));
         }
-        magazine.pop() // Null if the profile wants to look at it.
+        let object = magazine.pop();
+        if is_rare(object) {
+            return ptr::null_mut(); // It is there still; the profile looks at it first.
+        }
+        object
     }
 
     /// Puts a freed object of `class`, which has so many bytes, into quarantine; who leaves it for that, or null.
