@@ -33,8 +33,8 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Adds an object of `class`, which has so many bytes. Who makes room for it, if there are too many: any by chance, and the object itself
-    /// if there is no other; else null.
+    /// Adds an object of `class`, which has so many bytes. Who makes room for it, if there are too many: any by
+    /// chance, and the object itself if there is no other; else null.
     #[inline(always)] // As all that a call of the secure mode is made of.
     pub(crate) fn exchange(
         &self,

@@ -7,7 +7,7 @@ use core::cell::Cell;
 
 use crate::sys;
 
-/// An odd number: the counter takes all values before one comes again. (Both are of the bits of pi's.)
+/// An odd number: the counter takes all values before one comes again.
 const STEP: u64 = 0x2437_7ee2_1687_0cb5;
 /// What makes the two factors differ.
 const MIX: u64 = 0x9e8d_5f1b_6ac3_42e7;
