@@ -34,6 +34,8 @@ use crate::base::PAGE_BYTES;
 #[cfg(feature = "preload")]
 use crate::base::size_class::CLASSES;
 use crate::base::size_class::SizeClass;
+#[cfg(feature = "secure")]
+use crate::base::size_class::{GEOMETRY, Geometry};
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
 use crate::sync::atomic::{
@@ -186,6 +188,53 @@ pub(crate) fn span_at(address: usize, class: SizeClass) -> Option<&'static MSpan
     (!class.is_tiny() || span.class() == class).then_some(span)
 }
 
+/// A span of slots, as the entry of one of its pages tells.
+#[cfg(feature = "secure")]
+#[derive(Clone, Copy)]
+pub(crate) struct SlotSpan {
+    pub(crate) span: &'static MSpan,
+    pub(crate) class: SizeClass,
+    /// How its class cuts it.
+    pub(crate) geometry: &'static Geometry,
+}
+
+/// The span of slots that lies at `address`, which may be anything, and the offset in it; `None` for whatever else
+/// is there, tiny blocks included. The loads of [`place_of`].
+#[cfg(feature = "secure")]
+#[inline]
+pub(crate) fn slots_at(address: usize) -> Option<(SlotSpan, u32)> {
+    // Acquire as in `place_of`.
+    let arena = untagged(entry_of(address)?.load(Acquire))?;
+    let entry = arena.entry(address);
+    let (class, offset) = class_and_offset(entry.addr(), address);
+    if class == SizeClass::NONE {
+        return None;
+    }
+    // SAFETY: entries of pages that have a class point to span records, which live for ever; and a class that such
+    // an entry can have has a geometry.
+    let (span, geometry) = unsafe {
+        let span = &*entry.map_addr(|entry| entry & SPAN_MASK);
+        (span, GEOMETRY.get_unchecked(class.index()))
+    };
+    let found = SlotSpan {
+        span,
+        class,
+        geometry,
+    };
+    Some((found, offset))
+}
+
+/// What the entry of a page says: the class, and the offset in the span of an address in that page.
+#[cfg(feature = "secure")] // C's functions have it as well.
+#[inline(always)] // Part of the fast path of C's `free`.
+fn class_and_offset(entry: usize, address: usize) -> (SizeClass, u32) {
+    let page = (entry >> NUMBER_SHIFT) as u8;
+    let offset = u32::from(page) * PAGE_BYTES as u32 + (address % PAGE_BYTES) as u32;
+    // SAFETY: `set_span` put the index of a class there, not a tiny one, or it is zero.
+    let class = unsafe { core::mem::transmute::<u8, SizeClass>((entry >> CLASS_SHIFT) as u8) };
+    (class, offset)
+}
+
 /// The class of the small object that begins at `address`, which may be anything. `None` for whatever
 /// else is there: the middle of an object, a large one, a tiny block, free pages, nothing of ours. (Behind the
 /// last slot of a span there may seem to be one.) The loads of [`place_of`], and one from a table.
@@ -194,15 +243,9 @@ pub(crate) fn span_at(address: usize, class: SizeClass) -> Option<&'static MSpan
 pub(crate) fn class_at(address: usize) -> Option<SizeClass> {
     // Acquire as in `place_of`.
     let arena = untagged(entry_of(address)?.load(Acquire))?;
-    let entry = arena.entry(address).addr();
-    let class = (entry >> CLASS_SHIFT) as u8;
-    let page = (entry >> NUMBER_SHIFT) as u8;
-    let offset = u32::from(page) * PAGE_BYTES as u32 + (address % PAGE_BYTES) as u32;
-    // SAFETY: `set_span` put the index of a class there, not a tiny one, or it is zero.
-    let (reciprocal, class) = unsafe {
-        let class = core::mem::transmute::<u8, SizeClass>(class);
-        (*RECIPROCALS.get_unchecked(class.index()), class)
-    };
+    let (class, offset) = class_and_offset(arena.entry(address).addr(), address);
+    // SAFETY: a class that a page's entry can have.
+    let reciprocal = unsafe { *RECIPROCALS.get_unchecked(class.index()) };
     is_multiple(offset, reciprocal).then_some(class)
 }
 

@@ -189,6 +189,17 @@ pub(crate) fn alloc_small(class: SizeClass, size: usize, align: usize, caller: C
     if let Some(guarded) = guarded::alloc_if_due(class, size, align, caller) {
         return guarded.as_ptr();
     }
+    // The usual case of the mode keeps nothing for the other one.
+    if secure::is_on() {
+        return secure::alloc(size, align, false, caller);
+    }
+    alloc_small_rest(class, size, align, caller)
+}
+
+/// [`alloc_small`] where the secure mode is not known to be on.
+#[cold]
+#[inline(never)]
+fn alloc_small_rest(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
     if is_secure() {
         return secure::alloc(size, align, false, caller);
     }

@@ -120,14 +120,44 @@ fn write_after_free_of_a_large_object_is_seen_where_it_is_filled() {
 }
 
 #[test]
-fn access_to_a_freed_large_object_faults() {
-    let sizes = [40_960, 100_000, 3_000_000, 80_000_000];
-    faults_for_each_with(&sizes, &[], |size| {
+fn write_after_free_of_a_large_object_is_seen_when_its_pages_are_used_again() {
+    dies_for_each(WRITE_AFTER_FREE, &[40_960, 100_000, 500_000], |size| {
         let object = alloc(size);
         free(object, size);
         tell(object);
-        write(object.wrapping_add(size / 2), 0);
+        write(object.wrapping_add(size - 1), 0);
+        // More than wait before it.
+        for _ in 0..200 {
+            free(alloc(size), size);
+        }
+        panic!("it came again unseen");
     });
+}
+
+#[test]
+fn write_after_free_of_a_large_object_is_seen_when_its_pages_go_to_the_heap() {
+    dies_for_each(WRITE_AFTER_FREE, &[40_960, 500_000], |size| {
+        let object = alloc(size);
+        free(object, size);
+        tell(object);
+        write(object, 0);
+        trim();
+        panic!("its pages went unseen");
+    });
+}
+
+#[test]
+fn access_to_a_freed_large_object_faults() {
+    let faults = |mode: &str, sizes: &[usize]| {
+        faults_for_each_with(sizes, &[("SPANMALLOC_SECURE", mode)], |size| {
+            let object = alloc(size);
+            free(object, size);
+            tell(object);
+            write(object.wrapping_add(size / 2), 0);
+        });
+    };
+    faults("1", &[600_000, 3_000_000, 80_000_000]);
+    faults("protect", &[40_960, 100_000, 3_000_000, 80_000_000]);
 }
 
 #[test]
@@ -242,12 +272,13 @@ fn another_size_of_a_large_object_is_seen_at_once() {
 }
 
 /// The modes that programs without crimes are run in.
-const MODES: [&str; 9] = [
+const MODES: [&str; 10] = [
     "checks",
     "canary",
     "fill",
     "quarantine",
     "random",
+    "retire",
     "protect",
     "guards",
     "zero",

@@ -12,6 +12,7 @@ pub(super) const FORMS: &[&str] = &[
     "fill",
     "quarantine",
     "random",
+    "retire",
     "protect",
     "guards",
     "zero",
@@ -19,6 +20,19 @@ pub(super) const FORMS: &[&str] = &[
 
 /// The words of the bits, lowest first.
 const WORDS: &[&str] = FORMS.split_at(3).1;
+
+/// The sets of the words.
+const SETS: [Secure; WORDS.len()] = [
+    Secure::CHECKS,
+    Secure::CANARY,
+    Secure::FILL,
+    Secure::QUARANTINE,
+    Secure::RANDOM,
+    Secure::RETIRE,
+    Secure::PROTECT,
+    Secure::GUARDS,
+    Secure::ZERO,
+];
 
 /// What the secure mode does: a set of measures against misuse and attacks. It is off without any, and
 /// with one of them [`CHECKS`](Self::CHECKS) is there as well.
@@ -34,7 +48,7 @@ const WORDS: &[&str] = FORMS.split_at(3).1;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
-pub struct Secure(u8);
+pub struct Secure(u16);
 
 impl Secure {
     /// Nothing: the secure mode is off.
@@ -49,18 +63,21 @@ impl Secure {
     pub const QUARANTINE: Self = Self(1 << 3 | 1);
     /// Which free object is handed out, and where arenas lie, is left to chance.
     pub const RANDOM: Self = Self(1 << 4 | 1);
-    /// Freed objects beyond 32 KiB can't be accessed for a while, and nor is their address used.
-    pub const PROTECT: Self = Self(1 << 5 | 1);
+    /// Freed objects beyond 32 KiB wait as well, in the order of their frees. Those beyond 512 KiB can't be accessed
+    /// meanwhile.
+    pub const RETIRE: Self = Self(1 << 5 | 1);
+    /// [`RETIRE`](Self::RETIRE), and none of these objects can be accessed while it waits.
+    pub const PROTECT: Self = Self(1 << 6 | 1 << 5 | 1);
     /// A page without access behind each span and large object.
-    pub const GUARDS: Self = Self(1 << 6 | 1);
+    pub const GUARDS: Self = Self(1 << 7 | 1);
     /// Freed objects are filled with zeros, so that secrets do not stay. [`FILL`](Self::FILL) then sees
     /// writes of anything else.
-    pub const ZERO: Self = Self(1 << 7 | 1);
-    /// What `SPANMALLOC_SECURE=1` stands for: all but [`GUARDS`](Self::GUARDS), which splits mappings, and
-    /// [`ZERO`](Self::ZERO).
+    pub const ZERO: Self = Self(1 << 8 | 1);
+    /// What `SPANMALLOC_SECURE=1` stands for: all but [`PROTECT`](Self::PROTECT), which takes two system calls an
+    /// object, [`GUARDS`](Self::GUARDS), which splits mappings, and [`ZERO`](Self::ZERO).
     pub const USUAL: Self = Self(0b11_1111);
     /// All but [`ZERO`](Self::ZERO).
-    pub const ALL: Self = Self(0b111_1111);
+    pub const ALL: Self = Self(0b1111_1111);
 
     /// Both sets.
     pub const fn and(self, other: Self) -> Self {
@@ -73,11 +90,17 @@ impl Secure {
         self.0 & other.0 == other.0
     }
 
-    pub(crate) const fn bits(self) -> u8 {
+    /// Without the measures that concern objects of whole pages only, or pages.
+    #[cfg(feature = "secure")]
+    pub(crate) const fn without_pages(self) -> Self {
+        Self(self.0 & !(Self::PROTECT.0 | Self::GUARDS.0) | self.0 & Self::CHECKS.0)
+    }
+
+    pub(crate) const fn bits(self) -> u16 {
         self.0
     }
 
-    pub(crate) const fn from_bits(bits: u8) -> Self {
+    pub(crate) const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
@@ -92,7 +115,7 @@ impl Secure {
         text.split(|byte| *byte == b',')
             .try_fold(Self::NONE, |set, item| {
                 let bit = WORDS.iter().position(|word| word.as_bytes() == item)?;
-                Some(set.and(Self(1 << bit | 1)))
+                Some(set.and(SETS[bit]))
             })
     }
 }
@@ -120,24 +143,12 @@ mod tests {
 
     use super::*;
 
-    const SETS: [Secure; 8] = [
-        Secure::CHECKS,
-        Secure::CANARY,
-        Secure::FILL,
-        Secure::QUARANTINE,
-        Secure::RANDOM,
-        Secure::PROTECT,
-        Secure::GUARDS,
-        Secure::ZERO,
-    ];
-
     #[test]
     fn each_word_is_the_set_of_its_name_and_checks() {
         for (word, set) in WORDS.iter().zip(SETS) {
             assert_eq!(Secure::parse(word.as_bytes()), Some(set), "{word}");
             assert!(set.has(Secure::CHECKS));
         }
-        assert_eq!(WORDS.len(), SETS.len());
     }
 
     #[test]

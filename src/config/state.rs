@@ -39,7 +39,7 @@ const NO_LIMIT: u64 = LIMIT_MASK;
 const AUTO_LIMIT: u64 = LIMIT_MASK - 1;
 
 /// Where the layer of the secure mode begins.
-const SECURE_BITS: u32 = u8::BITS;
+const SECURE_BITS: u32 = u16::BITS;
 
 const _: () = assert!(CHOICES_END <= u64::BITS && DEFAULT_LIMIT == NO_LIMIT);
 const CHOICES_END: u32 = (Choice::Help as u32 + 1) * FIELD_BITS;
@@ -127,7 +127,7 @@ impl State {
 
     /// What the secure mode does.
     pub(super) fn secure(&self) -> Secure {
-        Secure::from_bits(self.secure.load(Relaxed) as u8)
+        Secure::from_bits(self.secure.load(Relaxed) as u16)
     }
 
     /// `layer` says what the secure mode does.

@@ -145,6 +145,22 @@ impl Magazine {
         object
     }
 
+    /// Puts an object on top, without a note (`filter`). False if the magazine is full.
+    #[cfg(feature = "secure")]
+    #[inline]
+    pub(super) fn push(&self, object: *mut u8) -> bool {
+        let top = self.top();
+        if top == self.limit.get() {
+            return false;
+        }
+        // SAFETY: `top` is below the limit, so the next slot is one of the magazine.
+        let next = unsafe { top.add(1) };
+        // SAFETY: as above.
+        unsafe { next.as_ref() }.set(object);
+        self.set_top(next);
+        true
+    }
+
     /// Takes the newest object, whatever it is; null if there is none.
     pub(super) fn pop_any(&self) -> *mut u8 {
         let top = self.top();

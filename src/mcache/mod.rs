@@ -284,6 +284,8 @@ impl MCache {
     }
 
     /// Takes back an object of `class`, whose magazine is full.
+    #[cold]
+    #[inline(never)]
     fn free_to_full(&self, class: SizeClass, object: *mut u8) {
         self.note_slow_call(class);
         let capacity = self.capacity_of(class);

@@ -4,57 +4,78 @@
 
 use core::ptr;
 
+use super::magazine::Slot;
 use super::{MCache, is_rare};
 use crate::base::size_class::SizeClass;
 use crate::counters::calls;
 
 impl MCache {
-    /// One object of `class` from its magazine, a random one if that is asked for. Null if there is none.
+    /// One object of `class` from its magazine, a random one if that is asked for. Null if there is none to hand
+    /// out at once.
+    #[inline(always)] // As all that a call of the secure mode is made of.
     pub(crate) fn pop_secure(&self, class: SizeClass, by_chance: bool) -> *mut u8 {
-        let len = self.len(class);
-        if len == 0 {
+        let magazine = self.magazines.get(class);
+        let top = magazine.top();
+        // SAFETY: slots of this magazine up to its top, which only this thread touches; slot 0 holds no object.
+        let newest = unsafe { top.as_ref() };
+        if newest.get().is_null() || calls::are_counted() {
             return ptr::null_mut();
         }
-        // SAFETY: slots of this magazine up to its top, which only this thread touches; slot 0 holds no object.
-        let newest = unsafe { self.slot(class, len).as_ref() };
         if by_chance {
-            // SAFETY: as above.
-            newest.swap(unsafe { self.slot(class, 1 + self.random.below(len)).as_ref() });
+            let zero = self.slot(class, 0);
+            let len = (top.addr().get() - zero.addr().get()) / size_of::<Slot>();
+            // SAFETY: as above: one of the slots from 1 to `len`.
+            let chosen = unsafe { zero.add(1 + self.random.below(len)).as_ref() };
+            newest.set(chosen.replace(newest.get()));
         }
-        if calls::are_counted() || is_rare(newest.get()) {
-            return self.alloc(class);
+        let object = magazine.pop();
+        if is_rare(object) {
+            return ptr::null_mut(); // It is there still; the profile looks at it first.
         }
-        self.magazines.get(class).pop()
+        object
     }
 
-    /// Takes back an object of `class`, by way of the quarantine if that is asked for. Whether a magazine
-    /// was full.
-    pub(crate) fn free_secure(&self, class: SizeClass, object: *mut u8, waits: bool) -> bool {
-        if calls::are_counted() {
-            self.count_freed(class);
-        }
-        if !waits {
-            return self.take_back(class, object);
-        }
-        let Some((class, object)) = self.quarantine.exchange(class, object, &self.random) else {
-            return false;
-        };
-        let mut was_full = self.take_back(class, object);
-        while let Some((class, object)) = self.quarantine.evict_excess(&self.random) {
-            was_full |= self.take_back(class, object);
-        }
-        was_full
+    /// Puts a freed object of `class`, which has so many bytes, into quarantine; who leaves it for that, or null.
+    #[inline(always)] // As above.
+    pub(crate) fn exchange_secure(
+        &self,
+        class: SizeClass,
+        object: *mut u8,
+        bytes: usize,
+    ) -> (SizeClass, *mut u8) {
+        self.quarantine.exchange(class, object, bytes, &self.random)
     }
 
-    /// Puts an object that nobody has into its magazine; whether that was full.
+    /// Whether the quarantine has more bytes than it may.
     #[inline]
-    fn take_back(&self, class: SizeClass, object: *mut u8) -> bool {
-        // It can't wait there already: its state says that the program had it.
-        if self.push(class, object) {
-            return false;
+    pub(crate) fn has_excess_in_quarantine(&self) -> bool {
+        self.quarantine.has_excess()
+    }
+
+    /// Has random numbers that nobody can tell. Each thread comes here in a slow call before it needs many.
+    pub(crate) fn begin_random(&self) {
+        self.random.begin();
+    }
+
+    /// Lets the quarantine have no more bytes than it may.
+    pub(crate) fn evict_excess(&self) {
+        while let Some((class, object)) = self.quarantine.evict_excess(&self.random) {
+            self.take_back(class, object);
         }
-        self.free_to_full(class, object);
-        true
+    }
+
+    /// Puts an object that nobody has into its magazine, whose state says that the program had it: it can't wait
+    /// there already, and so needs no note. False if the magazine is full.
+    #[inline]
+    pub(crate) fn push_secure(&self, class: SizeClass, object: *mut u8) -> bool {
+        self.magazines.get(class).push(object)
+    }
+
+    /// As [`Self::push_secure`], wherever a full magazine leads.
+    pub(crate) fn take_back(&self, class: SizeClass, object: *mut u8) {
+        if !self.push_secure(class, object) {
+            self.free_to_full(class, object);
+        }
     }
 
     /// Empties the quarantine.
@@ -71,6 +92,6 @@ impl MCache {
 
     /// In the child of a `fork`: other random numbers than the parent's.
     pub(crate) fn forget_random(&self) {
-        self.random.forget();
+        self.random.begin_anew();
     }
 }

@@ -23,6 +23,7 @@ use crate::base::PAGE_BYTES;
 use crate::counters::PageObjects;
 use crate::mspan::MSpan;
 use crate::pages::ARENA_PAGES;
+use crate::secure;
 use crate::shards::{MAX_SHARDS, shard_count, shard_here};
 use crate::sync::Mutex;
 #[cfg(feature = "lock-stats")]
@@ -266,6 +267,7 @@ impl FreeRun {
             Self::Pages(run) => Some(run),
             Self::Span(span) => {
                 span.set_free(false);
+                secure::span_ends(span);
                 spans::into_run(span)
             }
         }

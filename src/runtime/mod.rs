@@ -35,7 +35,7 @@ use crate::base::size_class::SizeClass;
 use crate::mcache::{DETACHED, Face, MCache, budget};
 use crate::shards::shard_count;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::fork_owner;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
@@ -70,6 +70,10 @@ static REGISTRY: Mutex<FreeMCaches> = Mutex::new(FreeMCaches {
 /// Mcaches that threads have. **Any thread; atomic**, a counter.
 static ATTACHED: AtomicUsize = AtomicUsize::new(0);
 
+/// Whether a second thread has ever used the allocator, or the only one was detached. **Any thread; atomic.**
+/// Never cleared.
+static HAS_COMPANY: AtomicBool = AtomicBool::new(false);
+
 /// When the first thread got an mcache, or zero. **Any thread; atomic.** Set once.
 static STARTED_NS: AtomicU64 = AtomicU64::new(0);
 
@@ -94,20 +98,33 @@ pub(crate) fn magazines() -> Face {
 
 /// This thread's mcache; attaches the thread if it has none. `None` for a thread that was detached,
 /// and if the system has no memory.
+#[inline]
 pub(crate) fn mcache() -> Option<Entered> {
+    own_mcache().or_else(mcache_slow)
+}
+
+/// This thread's mcache, if it has one at once.
+#[inline]
+pub(crate) fn own_mcache() -> Option<Entered> {
+    let magazines = magazines();
+    // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
+    let mcache = unsafe { magazines.mcache.get()?.as_ref() };
+    mcache.enter();
+    let entered = Entered(mcache);
+    // Else it was taken back just now.
+    (self::magazines() == magazines).then_some(entered)
+}
+
+#[cold]
+#[inline(never)]
+fn mcache_slow() -> Option<Entered> {
     loop {
+        if let Some(entered) = own_mcache() {
+            return Some(entered);
+        }
         let magazines = magazines();
         match magazines.mcache.get() {
-            Some(mcache) => {
-                // SAFETY: mcaches live for ever, and the one in a thread's slot is the thread's.
-                let mcache = unsafe { mcache.as_ref() };
-                mcache.enter();
-                let entered = Entered(mcache);
-                if self::magazines() == magazines {
-                    return Some(entered);
-                }
-                // It was taken back just now.
-            }
+            Some(_) => {}
             None if magazines == Face::of_sentinel(&DETACHED) => return None,
             None if idle::has_again() => {}
             None => attach()?,
@@ -156,7 +173,9 @@ fn attach() -> Option<()> {
     };
     // SAFETY: mcaches live for ever, and this one is ours.
     let own = unsafe { mcache.as_ref() };
-    ATTACHED.fetch_add(1, Relaxed);
+    if ATTACHED.fetch_add(1, Relaxed) > 0 {
+        HAS_COMPANY.store(true, Relaxed);
+    }
     // The face depends on what the environment says.
     config::init();
     if !secure::is_decided() && secure::decide() {
@@ -181,6 +200,7 @@ fn attach() -> Option<()> {
     }
     // Nobody would empty it when the thread exits.
     sys::set_thread_slot(Face::of_sentinel(&DETACHED).as_word());
+    HAS_COMPANY.store(true, Relaxed);
     ATTACHED.fetch_sub(1, Relaxed);
     empty_and_free(mcache);
     None
@@ -256,6 +276,7 @@ unsafe extern "C" fn detach(mcache: *mut c_void) {
         return;
     };
     sys::set_thread_slot(Face::of_sentinel(&DETACHED).as_word());
+    HAS_COMPANY.store(true, Relaxed);
     let threads_left = ATTACHED.fetch_sub(1, Relaxed) - 1;
     scavenge::wake_if_last(threads_left);
     let mut free = REGISTRY.lock();
@@ -300,6 +321,15 @@ fn turn_face() {
     if let Some(mcache) = mcache() {
         sys::set_thread_slot(mcache.face().as_word());
     }
+}
+
+/// Whether no other thread than the calling one, which has an mcache, has ever used the allocator. One that
+/// begins to at this very moment may be missed.
+#[cfg(feature = "secure")]
+#[inline]
+pub(crate) fn is_alone() -> bool {
+    // Relaxed: starting a thread makes what it does before and after that visible.
+    !HAS_COMPANY.load(Relaxed)
 }
 
 /// Mcaches that threads have.

@@ -7,14 +7,15 @@
 //! of `pages`.
 //!
 //! * *checks*: each slot has a word beside its span's record (`states`), which says whether the program has
-//!   the object, and of which size. A free exchanges it atomically. Large objects have it in the record.
+//!   the object, and of which size. A free exchanges it. Large objects have it in the record.
 //! * *canary*: an object is at least one byte shorter than its slot, and the bytes behind it are the canary
 //!   (`bytes`), which a free and a change of size look at.
 //! * *fill*: freed slots are filled, and verified when they are handed out again, or when their span goes.
 //! * *quarantine*: each mcache keeps the objects that its thread freed last, and a random one of them goes on
 //!   when there is no more room (`quarantine`).
 //! * *random*: a random object of the magazine is handed out, and arenas lie at random addresses.
-//! * *protect*: freed objects of whole pages wait without access (`protect`).
+//! * *retire*: freed objects of whole pages wait, the largest without access (`protect`).
+//! * *protect*: all of them wait without access.
 //! * *guards*: a page without access behind each span and large object (`guards`).
 //! * *zero*: freed objects are filled with zeros.
 //!

@@ -7,7 +7,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::on::{Told, does};
+use super::on::{Told, does, mode};
 use super::{bytes, guards, protect};
 use crate::arena::{Place, place_of};
 use crate::base::fatal::{Crime, fatal};
@@ -101,17 +101,26 @@ fn finish(object: *mut u8, size: usize, guard: usize, clears: bool, caller: Call
     let Place::Live(span) = place_of(object.addr()) else {
         return object; // Null.
     };
-    // SAFETY: the object is ours and has all of its span's bytes.
-    if State::of(span) == State::Filled && !unsafe { bytes::is_filled(object, span.bytes()) } {
-        fatal(Crime::WriteAfterFree, object.addr());
-    }
+    span_ends(span);
     guards::set(span, guard);
     begin(span, object, size);
     if clears {
-        // SAFETY: as above.
+        // SAFETY: the object is ours and has that many bytes.
         unsafe { bytes::clear(object, size) };
     }
     profile::count(object, SizeClass::NONE, size, caller)
+}
+
+/// A span whose pages nobody has gets another use: if it was filled, it is verified.
+pub(super) fn span_ends(span: &MSpan) {
+    if State::of(span) != State::Filled {
+        return;
+    }
+    // SAFETY: the span has that many bytes, and is the caller's.
+    if !unsafe { bytes::is_filled(span.base(), span.bytes()) } {
+        fatal(Crime::WriteAfterFree, span.base().addr());
+    }
+    State::set(span, State::Freed);
 }
 
 /// The program has an object of `size` bytes from here on.
@@ -142,7 +151,7 @@ fn check(span: &MSpan, object: *mut u8, state: State, told: Told) -> usize {
                 // SAFETY: the object has that many bytes, and is given up or resized by the program.
                 unsafe { bytes::canary_lives(object, size, end) }
             };
-            match told.crime(SizeClass::NONE, size) {
+            match told.crime(mode(), SizeClass::NONE, size) {
                 Some(crime) => crime,
                 None if does(Secure::CANARY) && !lives() => Crime::Overflow,
                 None => return size,
@@ -166,35 +175,26 @@ pub(super) fn free(span: &'static MSpan, object: *mut u8, told: Told) {
     };
     check(span, object, state, told);
     guards::clear(span);
-    let is_cleared = does(Secure::ZERO);
-    if does(Secure::PROTECT) {
-        if is_cleared && !protect::releases(span) {
-            fill(span);
-        }
+    fill_if_wanted(span);
+    if does(Secure::RETIRE) {
         protect::put(span);
     } else {
-        if is_cleared {
-            fill(span);
-        }
-        fill_if_wanted(span);
         large::forget_sample(span);
         large::free_span(span);
     }
     scavenge::after_free();
 }
 
-/// Fills a freed object, and notes that, if the mode does so. Whoever has its pages calls.
-pub(super) fn fill_if_wanted(span: &MSpan) {
-    if does(Secure::FILL) && !span.is_huge() {
-        fill(span);
-        State::set(span, State::Filled);
-    }
-}
-
-fn fill(span: &MSpan) {
-    if !span.is_huge() {
+/// Fills a freed object, if the mode does so, and it is used again as it is, or keeps what is to be gone.
+fn fill_if_wanted(span: &MSpan) {
+    let is_verified = does(Secure::FILL) && protect::is_used_as_it_is(span);
+    let goes = span.is_huge() || does(Secure::RETIRE) && protect::releases(span);
+    if is_verified || does(Secure::ZERO) && !goes {
         // SAFETY: the object has that many bytes, and was given up.
         unsafe { bytes::fill(span.base(), span.bytes()) };
+    }
+    if is_verified {
+        State::set(span, State::Filled);
     }
 }
 

@@ -6,6 +6,7 @@
 //! Bounded by objects and bytes of a thread, and by bytes of all threads together.
 
 use core::cell::Cell;
+use core::ptr;
 
 use super::random::Random;
 use crate::base::size_class::{MAGAZINES, SizeClass};
@@ -32,42 +33,47 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Adds an object of `class`. The one that makes room for it, if there are too many: any by chance, and the
-    /// object itself if there is no other.
-    #[inline]
+    /// Adds an object of `class`, which has so many bytes. Who makes room for it, if there are too many: any by
+    /// chance, and the object itself if there is no other; else null.
+    #[inline(always)] // As all that a call of the secure mode is made of.
     pub(crate) fn exchange(
         &self,
         class: SizeClass,
         object: *mut u8,
+        bytes: usize,
         random: &Random,
-    ) -> Option<(SizeClass, *mut u8)> {
+    ) -> (SizeClass, *mut u8) {
         let entry = object.map_addr(|address| address | class.index() << CLASS_SHIFT);
-        let len = self.len();
-        let bytes = self.bytes.get() + class.object_bytes();
+        let (len, bytes) = (self.len(), self.bytes.get() + bytes);
         if len < OBJECTS_MAX && !is_excess(bytes) {
             self.entries[len].store(entry, Relaxed);
             self.len.store(len as u32 + 1, Relaxed);
             self.bytes.set(bytes);
-            return None;
+            return (class, ptr::null_mut());
         }
         if len == 0 {
-            return Some((class, object));
+            return (class, object);
         }
         let place = &self.entries[random.below(len) % OBJECTS_MAX];
         let (class, object) = untagged(place.load(Relaxed));
         place.store(entry, Relaxed);
         self.bytes.set(bytes - class.object_bytes());
-        Some((class, object))
+        (class, object)
+    }
+
+    /// Whether the objects have too many bytes.
+    #[inline]
+    pub(crate) fn has_excess(&self) -> bool {
+        is_excess(self.bytes.get())
     }
 
     /// Takes an object out by chance, if they have too many bytes.
     #[inline]
     pub(crate) fn evict_excess(&self, random: &Random) -> Option<(SizeClass, *mut u8)> {
-        let len = self.len();
-        if len == 0 || !is_excess(self.bytes.get()) {
+        if !is_excess(self.bytes.get()) {
             return None;
         }
-        self.take(random.below(len))
+        self.take(random.below(self.len().max(1)))
     }
 
     /// Takes any object out.
@@ -111,6 +117,7 @@ fn is_excess(bytes: usize) -> bool {
 /// The object and class of an entry.
 #[inline]
 fn untagged(entry: *mut u8) -> (SizeClass, *mut u8) {
-    let class = SizeClass::new((entry.addr() >> CLASS_SHIFT) % MAGAZINES);
+    let class = (entry.addr() >> CLASS_SHIFT).min(MAGAZINES - 1); // It is less.
+    let class = SizeClass::new(class);
     (class, entry.map_addr(|address| address << 8 >> 8))
 }

@@ -2,91 +2,252 @@
 
 #![allow(unsafe_code)]
 
-use super::bytes;
+use super::bytes::{self, SHORT_BYTES};
 use super::on::{Told, mode};
-use super::states::{State, States};
-use crate::arena::{Place, place_of};
+use super::states::{Spot, State, States, Word};
+use crate::arena::slots_at;
 use crate::base::fatal::{Crime, fatal};
-use crate::base::size_class::{Geometry, SizeClass};
+use crate::base::size_class::SizeClass;
 use crate::config::Secure;
+use crate::counters::calls;
 use crate::mspan::MSpan;
 use crate::sys::caller::Caller;
 use crate::{malloc, profile, runtime, scavenge};
 
-/// An object and its place.
+/// A free slot, or an object of the program's in one.
+#[derive(Clone, Copy)]
 struct Slot {
     object: *mut u8,
-    slot: usize,
+    class: SizeClass,
     slot_bytes: usize,
-    states: Option<States>,
+    /// None if the system had no memory for states.
+    state: Option<Word>,
 }
 
 impl Slot {
-    /// The slot that begins at `object`, which lies in `span`; `None` if none does.
-    #[inline]
-    fn at(span: &MSpan, object: *mut u8, states: Option<States>) -> Option<Self> {
-        let geometry: &Geometry = span.class().geometry();
-        let slot_bytes = geometry.slot_bytes as usize;
-        let offset = object.addr().wrapping_sub(span.base().addr());
-        // An offset that is a slot's gives its index. Whatever another one gives is not its own.
-        let slot = ((offset as u64).wrapping_mul(u64::from(geometry.reciprocal)) >> 32) as usize;
-        let is_start = slot * slot_bytes == offset && slot < geometry.slots as usize;
-        is_start.then_some(Self {
+    /// The slot that begins at `object`; `None` if it lies in no span of slots. Aborts if it is the middle of one.
+    #[inline(always)] // Here and below: what is known of mode and caller leaves half of the instructions.
+    fn at(object: *mut u8) -> Option<Self> {
+        let (found, offset) = slots_at(object.addr())?;
+        let state = match Spot::at(&found, offset) {
+            Spot::Slot(state) => Some(state),
+            Spot::Stateless => None,
+            Spot::Inside => fatal(Crime::InteriorPointer, object.addr()),
+        };
+        Some(Self {
             object,
-            slot,
-            slot_bytes,
-            states,
+            class: found.class,
+            slot_bytes: found.geometry.slot_bytes as usize,
+            state,
         })
     }
 
     /// Whether the canary behind so many bytes lives. The caller has the object, or is told so by the program.
-    #[inline]
+    #[inline(always)] // As above.
     fn canary_lives(&self, mode: Secure, size: usize) -> bool {
         // SAFETY: the slot has `slot_bytes`, a multiple of 8 at a multiple of 8, and `size` is less.
         !mode.has(Secure::CANARY)
             || unsafe { bytes::canary_lives(self.object, size, self.slot_bytes) }
     }
 
-    /// Writes the canary behind so many bytes; as [`Self::canary_lives`].
-    #[inline]
-    fn set_canary(&self, mode: Secure, size: usize) {
+    /// Begins an object of so many bytes, or another size of one: its state, and its canary.
+    #[inline(always)] // As above.
+    fn begin(&self, mode: Secure, state: Word, size: usize) {
+        state.set(State::live(self.slot_bytes - size));
         if mode.has(Secure::CANARY) {
             // SAFETY: as in `canary_lives`.
             unsafe { bytes::set_canary(self.object, size, self.slot_bytes) };
         }
     }
 
-    /// Aborts if a slot that was filled was written since. Nobody has the object.
-    #[inline]
+    /// Aborts if a slot in this state can't be handed out: it was filled, and written since, or another call has
+    /// handed it out. Nobody else has the object.
+    #[inline(always)] // As above.
     fn verify(&self, state: State) {
-        // SAFETY: the slot has that many bytes, and the state says that nobody has it.
-        if state == State::FILLED && !unsafe { bytes::is_filled(self.object, self.slot_bytes) } {
-            fatal(Crime::WriteAfterFree, self.object.addr());
+        if state == State::FILLED {
+            // SAFETY: the slot has that many bytes, and the state says that nobody has it.
+            if !unsafe { bytes::is_filled(self.object, self.slot_bytes) } {
+                fatal(Crime::WriteAfterFree, self.object.addr());
+            }
+        } else if state.slack_bytes().is_some() {
+            fatal(Crime::DoubleFree, self.object.addr());
+        }
+    }
+
+    /// Aborts if what a caller says of a live object, with so many bytes, is wrong.
+    #[inline(always)] // As above.
+    fn check(&self, mode: Secure, size: usize, told: Told) {
+        // Of a short slot the look that is always right is enough.
+        let is_right = told.is_surely(mode, self.class, size)
+            || self.slot_bytes > SHORT_BYTES && told.crime(mode, self.class, size).is_none();
+        if !is_right {
+            let crime = told.crime(mode, self.class, size);
+            fatal(crime.unwrap_or(Crime::WrongLayout), self.object.addr());
+        }
+    }
+
+    /// Frees the object. Aborts if it is none, not what is told, or has overflowed.
+    #[inline(always)] // As above.
+    fn free(self, mode: Secure, told: Told) {
+        if let Some(word) = self.state {
+            // What it says holds from the fill below on: nobody else gets the object before.
+            let state = word.replace(freed_in(mode), runtime::is_alone());
+            let Some(slack) = state.slack_bytes() else {
+                return self.free_odd(state);
+            };
+            let size = self.slot_bytes - slack;
+            self.check(mode, size, told);
+            if !self.canary_lives(mode, size) {
+                fatal(Crime::Overflow, self.object.addr());
+            }
+            self.fill(mode);
+        }
+        self.take_back(mode);
+    }
+
+    /// Fills the freed object, if the mode does so.
+    #[inline(always)] // As above.
+    fn fill(&self, mode: Secure) {
+        if mode.has(Secure::FILL) || mode.has(Secure::ZERO) {
+            // SAFETY: the slot has that many bytes, and the exchange has made it ours (Invariant 2).
+            unsafe { bytes::fill(self.object, self.slot_bytes) };
+        }
+    }
+
+    /// Frees an object that was not known to live: one of a time before the mode was decided. Aborts if it is none.
+    #[cold]
+    #[inline(never)]
+    fn free_odd(self, state: State) {
+        check_odd(self.object, state);
+        self.fill(mode());
+        self.take_back(mode());
+    }
+
+    /// Puts the freed object into quarantine, and who leaves that for it into its magazine.
+    #[inline(always)] // As above.
+    fn take_back(self, mode: Secure) {
+        if calls::are_counted() {
+            count_freed(self.class);
+        }
+        let Some(mcache) = runtime::own_mcache() else {
+            return give_back(self.class, self.object);
+        };
+        let (class, object) = if mode.has(Secure::QUARANTINE) {
+            mcache.exchange_secure(self.class, self.object, self.slot_bytes)
+        } else {
+            (self.class, self.object)
+        };
+        let is_done = object.is_null() || mcache.push_secure(class, object);
+        let has_excess = mcache.has_excess_in_quarantine();
+        drop(mcache);
+        if !is_done {
+            return give_back(class, object);
+        }
+        if has_excess {
+            evict_excess();
         }
     }
 }
 
-/// Allocates an object of `class` for `size` bytes.
-pub(super) fn alloc(class: SizeClass, size: usize, zeroed: bool, caller: Caller) -> *mut u8 {
-    let mode = mode();
-    let mut object = core::ptr::null_mut();
+/// Counts a free, while calls are counted.
+#[cold]
+#[inline(never)]
+fn count_freed(class: SizeClass) {
     if let Some(mcache) = runtime::mcache() {
-        object = mcache.pop_secure(class, mode.has(Secure::RANDOM));
+        mcache.count_freed(class);
     }
+}
+
+/// The state of freed slots.
+#[inline]
+fn freed_in(mode: Secure) -> State {
+    match mode.has(Secure::FILL) {
+        true => State::FILLED,
+        false => State::FREED,
+    }
+}
+
+/// Aborts if the state of what the program takes for a live object, and is not known to be one, says that it is
+/// none.
+#[cold]
+fn check_odd(object: *mut u8, state: State) {
+    match state {
+        State::UNKNOWN => {}
+        State::NEW => fatal(Crime::FreeMemory, object.addr()),
+        _ => fatal(Crime::DoubleFree, object.addr()),
+    }
+}
+
+/// Allocates an object of `class` for `size` bytes. What is rare ends in calls in tail position, so that the rest
+/// needs no registers saved.
+#[inline(always)] // As above.
+pub(super) fn alloc(
+    mode: Secure,
+    class: SizeClass,
+    size: usize,
+    zeroed: bool,
+    caller: Caller,
+) -> *mut u8 {
+    let Some(mcache) = runtime::own_mcache() else {
+        return alloc_slow(class, size, zeroed, caller);
+    };
+    let object = mcache.pop_secure(class, mode.has(Secure::RANDOM));
+    drop(mcache);
     if object.is_null() {
-        object = malloc::alloc_from_spans(class);
+        return alloc_slow(class, size, zeroed, caller);
     }
+    if runtime::magazines().counts_down(size) {
+        return alloc_sampled(object, class, size, zeroed, caller);
+    }
+    if let Some(slot) = Slot::at(object)
+        && let Some(state) = slot.state
+        && slot.slot_bytes <= SHORT_BYTES
+        && !zeroed
+    {
+        slot.verify(state.get());
+        slot.begin(mode, state, size);
+        return object;
+    }
+    hand_out(object, size, zeroed)
+}
+
+/// [`alloc`] where the magazine has nothing to hand out at once.
+#[cold]
+#[inline(never)]
+fn alloc_slow(class: SizeClass, size: usize, zeroed: bool, caller: Caller) -> *mut u8 {
+    if let Some(mcache) = runtime::mcache() {
+        mcache.begin_random();
+    }
+    let object = malloc::alloc_from_spans(class);
     let object = profile::count(object, class, size, caller);
+    hand_out(object, size, zeroed)
+}
+
+/// [`alloc`] where the heap profile takes a sample.
+#[cold]
+#[inline(never)]
+fn alloc_sampled(
+    object: *mut u8,
+    class: SizeClass,
+    size: usize,
+    zeroed: bool,
+    caller: Caller,
+) -> *mut u8 {
+    let object = profile::sampled(object, class, size, caller);
+    hand_out(object, size, zeroed)
+}
+
+/// Makes a free slot an object of the program's, of so many bytes; null if it is null.
+#[inline(never)]
+fn hand_out(object: *mut u8, size: usize, zeroed: bool) -> *mut u8 {
     if object.is_null() {
         return object;
     }
-    if let Place::Live(span) = place_of(object.addr())
-        && let Some(slot) = Slot::at(span, object, States::of_or_make(span, State::UNKNOWN))
-        && let Some(states) = slot.states
+    if let Some(slot) = Slot::at(object)
+        && let Some(state) = slot.state.or_else(|| make_states(object))
     {
-        slot.verify(states.get(slot.slot));
-        states.set(slot.slot, State::live(slot.slot_bytes - size));
-        slot.set_canary(mode, size);
+        slot.verify(state.get());
+        slot.begin(mode(), state, size);
     }
     if zeroed {
         // SAFETY: the object is ours and has at least that many bytes.
@@ -95,82 +256,84 @@ pub(super) fn alloc(class: SizeClass, size: usize, zeroed: bool, caller: Caller)
     object
 }
 
-/// Frees an object of `class` in `span`. Aborts if it is none, or not what is told.
-pub(super) fn free(span: &'static MSpan, class: SizeClass, object: *mut u8, told: Told) {
-    let mode = mode();
-    let Some(slot) = Slot::at(span, object, States::of(span)) else {
-        fatal(Crime::InteriorPointer, object.addr());
-    };
-    if let Some(states) = slot.states {
-        let state = states.replace(slot.slot, State::FREED);
-        if let Some(size) = size_by(&slot, class, state, told)
-            && !slot.canary_lives(mode, size)
-        {
-            fatal(Crime::Overflow, object.addr());
-        }
-        if mode.has(Secure::FILL) || mode.has(Secure::ZERO) {
-            // SAFETY: the slot has that many bytes, and the exchange has made it ours (Invariant 2).
-            unsafe { bytes::fill(object, slot.slot_bytes) };
-            if mode.has(Secure::FILL) {
-                states.set(slot.slot, State::FILLED);
-            }
-        }
-    }
-    let was_slow = match runtime::mcache() {
-        Some(mcache) => mcache.free_secure(class, object, mode.has(Secure::QUARANTINE)),
-        None => {
-            runtime::free_detached(class, object);
+/// The state of a slot in a span that has none, as that was made before the mode was decided, or without memory.
+#[cold]
+fn make_states(object: *mut u8) -> Option<Word> {
+    let (found, _) = slots_at(object.addr())?;
+    States::make(found.span, State::UNKNOWN)?;
+    Slot::at(object)?.state
+}
+
+/// Frees an object that has a slot. False if it has none. Aborts if it is none, or not what is told.
+#[inline(never)]
+pub(super) fn free(mode: Secure, object: *mut u8, told: Told) -> bool {
+    let slot = Slot::at(object);
+    slot.map(|slot| slot.free(mode, told)).is_some()
+}
+
+/// As [`free`], but false, and nothing done, if the slot is not a short one: then nothing but what is rare is a
+/// call, as in [`alloc`].
+#[inline(always)] // As above.
+pub(super) fn free_short(mode: Secure, object: *mut u8, told: Told) -> bool {
+    match Slot::at(object) {
+        Some(slot) if slot.slot_bytes <= SHORT_BYTES => {
+            slot.free(mode, told);
             true
         }
-    };
-    if was_slow {
-        scavenge::after_free();
+        _ => false,
     }
 }
 
-/// Bytes that were asked for, by the state of an object that the program frees or resizes; `None` if that is
-/// not known. Aborts if it is no object, or not what is told.
-#[inline]
-fn size_by(slot: &Slot, class: SizeClass, state: State, told: Told) -> Option<usize> {
-    let Some(slack) = state.slack_bytes() else {
-        match state {
-            State::UNKNOWN => return None,
-            State::NEW => fatal(Crime::FreeMemory, slot.object.addr()),
-            _ => fatal(Crime::DoubleFree, slot.object.addr()),
+/// Lets the thread's quarantine have no more bytes than it may.
+#[cold]
+#[inline(never)]
+fn evict_excess() {
+    if let Some(mcache) = runtime::mcache() {
+        mcache.evict_excess();
+    }
+    scavenge::after_free();
+}
+
+/// Gives an object that nobody has to its magazine, wherever that leads, or without an mcache to its span.
+#[cold]
+#[inline(never)]
+fn give_back(class: SizeClass, object: *mut u8) {
+    match runtime::mcache() {
+        Some(mcache) => {
+            mcache.begin_random();
+            mcache.take_back(class, object);
+            mcache.evict_excess();
         }
+        None => runtime::free_detached(class, object),
+    }
+    scavenge::after_free();
+}
+
+/// Bytes of an object that has a slot that were asked for; the slot's, if that is not known. `None` if it has no
+/// slot. Aborts if it is no object, not what is told, or has overflowed.
+pub(super) fn checked_size(object: *mut u8, told: Told) -> Option<usize> {
+    let slot = Slot::at(object)?;
+    let Some(state) = slot.state else {
+        return Some(slot.slot_bytes);
+    };
+    let Some(slack) = state.get().slack_bytes() else {
+        check_odd(object, state.get());
+        return Some(slot.slot_bytes);
     };
     let size = slot.slot_bytes - slack;
-    if let Some(crime) = told.crime(class, size) {
-        fatal(crime, slot.object.addr());
+    slot.check(mode(), size, told);
+    if !slot.canary_lives(mode(), size) {
+        fatal(Crime::Overflow, object.addr());
     }
     Some(size)
 }
 
-/// Bytes of an object that were asked for; the slot's, if that is not known. Aborts if it is no object, not
-/// what is told, or has overflowed.
-pub(super) fn checked_size(span: &'static MSpan, object: *mut u8, told: Told) -> usize {
-    let Some(slot) = Slot::at(span, object, States::of(span)) else {
-        fatal(Crime::InteriorPointer, object.addr());
-    };
-    let Some(states) = slot.states else {
-        return slot.slot_bytes;
-    };
-    let Some(size) = size_by(&slot, span.class(), states.get(slot.slot), told) else {
-        return slot.slot_bytes;
-    };
-    if !slot.canary_lives(mode(), size) {
-        fatal(Crime::Overflow, object.addr());
-    }
-    size
-}
-
 /// Gives an object that was just looked at another size, of the same class.
-pub(super) fn resize(span: &'static MSpan, object: *mut u8, size: usize) {
-    if let Some(slot) = Slot::at(span, object, States::of(span))
-        && let Some(states) = slot.states
+pub(super) fn resize(object: *mut u8, size: usize) {
+    if let Some(slot) = Slot::at(object)
+        && let Some(state) = slot.state
     {
-        states.set(slot.slot, State::live(slot.slot_bytes - size));
-        slot.set_canary(mode(), size);
+        slot.begin(mode(), state, size);
     }
 }
 
@@ -178,25 +341,27 @@ pub(super) fn resize(span: &'static MSpan, object: *mut u8, size: usize) {
 pub(crate) fn span_is_made(span: &MSpan) {
     if super::on::is_on() {
         // Without memory the states come later, with the first object.
-        States::of_or_make(span, State::NEW);
+        States::make(span, State::NEW);
     }
 }
 
 /// A span of which nobody has an object goes: what was freed there is verified for the last time.
 pub(crate) fn span_ends(span: &'static MSpan) {
-    let states = match span.class() {
-        SizeClass::NONE => None,
-        _ => States::of(span),
-    };
-    let Some(states) = states else {
+    if span.class() == SizeClass::NONE {
+        return super::pages::span_ends(span);
+    }
+    let Some(states) = States::of(span) else {
         return;
     };
     let geometry = span.class().geometry();
-    for index in 0..geometry.slots as usize {
-        if states.get(index) == State::FILLED
-            && let Some(slot) = Slot::at(span, span.slot_address(index, geometry), Some(states))
-        {
-            slot.verify(State::FILLED);
+    let slot_bytes = geometry.slot_bytes as usize;
+    for (index, state) in states.all().enumerate() {
+        if state.get() == State::FILLED {
+            let object = span.slot_address(index, geometry);
+            // SAFETY: the slot has that many bytes, and nobody has it, nor the span.
+            if !unsafe { bytes::is_filled(object, slot_bytes) } {
+                fatal(Crime::WriteAfterFree, object.addr());
+            }
         }
     }
     States::end(span);
@@ -205,13 +370,18 @@ pub(crate) fn span_ends(span: &'static MSpan) {
 /// Memory in these bytes of a span, from its start on, goes back to the system, and what was filled there is
 /// not any more. Nobody hands the slots out meanwhile.
 pub(crate) fn released_slots(span: &'static MSpan, start: usize, end: usize) {
+    if span.class().is_tiny() {
+        return;
+    }
     let Some(states) = States::of(span) else {
         return;
     };
     let slot_bytes = span.class().geometry().slot_bytes as usize;
     for slot in start / slot_bytes..end.div_ceil(slot_bytes) {
-        if states.get(slot) == State::FILLED {
-            states.set(slot, State::FREED);
+        if let Some(state) = states.word(slot)
+            && state.get() == State::FILLED
+        {
+            state.set(State::FREED);
         }
     }
 }

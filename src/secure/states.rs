@@ -7,6 +7,7 @@
 
 use core::ptr::{self, NonNull};
 
+use crate::arena::SlotSpan;
 use crate::base::size_class::{SLOTS_MAX, SizeClass};
 use crate::meta;
 use crate::mspan::MSpan;
@@ -55,13 +56,81 @@ pub(super) struct States {
     slots: usize,
 }
 
+/// The state of one slot.
+#[derive(Clone, Copy)]
+pub(super) struct Word(&'static AtomicU16);
+
+/// What lies at an offset in a span of slots.
+pub(super) enum Spot {
+    /// A slot, with its state.
+    Slot(Word),
+    /// A slot of a span that has no states.
+    Stateless,
+    /// The middle of a slot, or nothing.
+    Inside,
+}
+
+impl Spot {
+    /// What lies there.
+    #[inline]
+    pub(super) fn at(found: &SlotSpan, offset: u32) -> Self {
+        let geometry = found.geometry;
+        // Below is the remainder, times the reciprocal; see `arena::is_multiple`.
+        let product = u64::from(offset) * u64::from(geometry.reciprocal);
+        let slot = (product >> 32) as u32;
+        if product as u32 >= geometry.reciprocal || slot >= geometry.slots {
+            return Self::Inside;
+        }
+        // Acquire pairs with `States::make`: who has the table has what was written to it.
+        match NonNull::new(found.span.table.load(Acquire)) {
+            // SAFETY: the table of a span of this class has a word for each of its slots.
+            Some(words) => Self::Slot(unsafe { Word::at(words, slot as usize) }),
+            None => Self::Stateless,
+        }
+    }
+}
+
+impl Word {
+    /// A word of a table.
+    ///
+    /// # Safety
+    /// The table has that many words, and more.
+    #[inline]
+    unsafe fn at(words: NonNull<AtomicU16>, slot: usize) -> Self {
+        // SAFETY: the caller's promise; tables live for ever (`meta`), and are only reached as atomics.
+        Self(unsafe { words.add(slot).as_ref() })
+    }
+
+    /// Relaxed, as all here: who passes objects on between threads sees to the order.
+    #[inline]
+    pub(super) fn get(self) -> State {
+        State(self.0.load(Relaxed))
+    }
+
+    /// Changes the state; the one before. By who is `alone` in the process, as far as it can tell: without a lock
+    /// of the bus, which costs as much as all else that a free looks at. (A second thread that frees the same
+    /// object in this moment, with its first call, may find it live as well; who allocates sees that.)
+    #[inline]
+    pub(super) fn replace(self, state: State, alone: bool) -> State {
+        if alone {
+            let before = self.get();
+            self.set(state);
+            return before;
+        }
+        State(self.0.swap(state.0, Relaxed))
+    }
+
+    /// Sets the state of a slot that is the caller's.
+    #[inline]
+    pub(super) fn set(self, state: State) {
+        self.0.store(state.0, Relaxed);
+    }
+}
+
 impl States {
-    /// Those of a span, if it has any.
+    /// Those of a span of slots, not of tiny blocks, if it has any.
     #[inline]
     pub(super) fn of(span: &MSpan) -> Option<Self> {
-        if span.class().is_tiny() {
-            return None; // Its table is the masks.
-        }
         // Acquire pairs with `make`: who has the table has what was written to it.
         Some(Self {
             words: NonNull::new(span.table.load(Acquire))?,
@@ -69,15 +138,10 @@ impl States {
         })
     }
 
-    /// Those of a span, which gets them if it has none: with all slots in this state. `None` if the system
-    /// has no memory.
-    #[inline]
-    pub(super) fn of_or_make(span: &MSpan, state: State) -> Option<Self> {
-        Self::of(span).or_else(|| Self::make(span, state))
-    }
-
+    /// Those of a span that has none, or had none: with all slots in this state. `None` if the system has no
+    /// memory.
     #[cold]
-    fn make(span: &MSpan, state: State) -> Option<Self> {
+    pub(super) fn make(span: &MSpan, state: State) -> Option<Self> {
         let size = TableSize::of(span.class());
         let table = size.take()?;
         let words = table.cast::<AtomicU16>();
@@ -85,8 +149,8 @@ impl States {
             words,
             slots: span.class().geometry().slots as usize,
         };
-        for slot in 0..states.slots {
-            states.set(slot, state);
+        for word in states.all() {
+            word.set(state);
         }
         let made = span
             .table
@@ -106,29 +170,16 @@ impl States {
         }
     }
 
-    #[inline]
-    fn word(&self, slot: usize) -> &AtomicU16 {
-        let slot = slot.min(self.slots - 1);
-        // SAFETY: the table has a word for each slot, lives for ever (`meta`), and is only reached as atomics.
-        unsafe { self.words.add(slot).as_ref() }
+    /// The state of a slot, if there is one with this number.
+    pub(super) fn word(&self, slot: usize) -> Option<Word> {
+        // SAFETY: the table has a word for each slot.
+        (slot < self.slots).then(|| unsafe { Word::at(self.words, slot) })
     }
 
-    /// The state of a slot. Relaxed, as all here: who passes objects on between threads sees to the order.
-    #[inline]
-    pub(super) fn get(&self, slot: usize) -> State {
-        State(self.word(slot).load(Relaxed))
-    }
-
-    /// Changes the state of a slot; the one before.
-    #[inline]
-    pub(super) fn replace(&self, slot: usize, state: State) -> State {
-        State(self.word(slot).swap(state.0, Relaxed))
-    }
-
-    /// Sets the state of a slot that is the caller's.
-    #[inline]
-    pub(super) fn set(&self, slot: usize, state: State) {
-        self.word(slot).store(state.0, Relaxed);
+    /// The states of all slots.
+    pub(super) fn all(&self) -> impl Iterator<Item = Word> {
+        let states = *self;
+        (0..states.slots).filter_map(move |slot| states.word(slot))
     }
 }
 

@@ -12,7 +12,7 @@
 //! | `scavenge::SCAVENGER` | what the scavenger knows; calls only try it, but for `trim` |
 //! | `runtime::REGISTRY` | the free mcaches, and who owns the others |
 //! | `mcentral` shards, by shard, then class | spans and depot of a class |
-//! | `secure::protect::QUEUE`, `secure::states::FREE` | freed large objects that wait, tables of states |
+//! | `secure::protect::QUEUES`, `secure::states::FREE` | freed large objects that wait, tables of states |
 //! | `zero::PARTIAL` | spans of objects of no bytes |
 //! | `mheap::spans::RECORDS`, `MASKS` | free records of spans and of tiny blocks |
 //! | `mheap::run_cache` shards | free runs kept for reuse |

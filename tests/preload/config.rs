@@ -19,7 +19,7 @@ const OPTIONS: [(&str, &str, &str); 14] = [
     (
         "SPANMALLOC_SECURE",
         "canary,fill",
-        "none or 1 or all or checks or canary or fill or quarantine or random or protect or guards or zero",
+        "none or 1 or all or checks or canary or fill or quarantine or random or retire or protect or guards or zero",
     ),
     ("SPANMALLOC_GUARDED", "7", "<n>"),
     ("SPANMALLOC_COUNT", "1", "0 or 1"),

@@ -30,7 +30,7 @@ fn crimes_end_the_process_with_their_sentence() {
 #[test]
 fn write_after_free_is_seen_when_the_memory_is_used_again() {
     let program = Workshop::new().program("secure.c");
-    for size in ["1", "16", "24", "1000", "5000", "30000"] {
+    for size in ["1", "16", "24", "1000", "5000", "30000", "40000"] {
         let run = program.on(Heap::Ours).args(&["write", size]);
         let run = run.env("SPANMALLOC_SECURE", "1").run();
         died(&run, &["write after free"]);
@@ -46,6 +46,7 @@ fn program_without_crimes_runs_in_each_mode() {
         "fill",
         "quarantine",
         "random",
+        "retire",
         "protect",
         "guards",
         "zero",

@@ -260,7 +260,7 @@ const DIRECT: [u8; DIRECT_BYTES] = tables::direct_table();
 const STEPPED: [u8; STEPS] = tables::stepped_table();
 const STEPS: usize = (SMALL_MAX_BYTES - DIRECT_BYTES) / STEP_BYTES + 1;
 /// Geometry of the size classes and, last, of the tiny blocks.
-static GEOMETRY: [Geometry; CLASSES + 1] = tables::geometry_table();
+pub(crate) static GEOMETRY: [Geometry; CLASSES + 1] = tables::geometry_table();
 const SLOT_BYTES: [usize; CLASSES] = tables::slot_sizes();
 const OBJECT_BYTES: [u16; MAGAZINES] = tables::object_sizes();
 const MAGAZINE_OBJECTS: [u16; MAGAZINES] = tables::magazine_table();
