@@ -116,6 +116,17 @@ const MAGAZINE_MIN: usize = 4;
 const SPAN_BYTES_GOAL: usize = 16 << 10;
 /// Fewest slots in a span: fewer would make every few allocations a visit to the page heap.
 const SLOTS_MIN: usize = 4;
+/// Objects of a class with more bytes than these are *watched*: it is noted of each whether the program has it
+/// ([`note_held`](crate::arena)), which costs an allocation and a free XX instructions. A double free of one is
+/// seen at once, whatever lies between. Of smaller ones as well it would be WHAT.
+pub(crate) const WATCHED_FROM_BYTES: usize = 4096;
+const FIRST_WATCHED: usize = {
+    let mut class = 1;
+    while SLOT_BYTES[class] <= WATCHED_FROM_BYTES {
+        class += 1;
+    }
+    class
+};
 /// Largest alignment that a slot can have: spans begin at a page.
 const ALIGN_MAX: usize = PAGE_BYTES;
 
@@ -165,6 +176,13 @@ impl SizeClass {
     #[inline]
     pub(crate) const fn is_tiny(self) -> bool {
         self.0 as usize >= CLASSES
+    }
+
+    /// Whether it is noted of each of its objects whether the program has it.
+    #[inline]
+    pub(crate) const fn is_watched(self) -> bool {
+        let index = self.index();
+        FIRST_WATCHED <= index && index < CLASSES
     }
 
     /// The class of the spans that its objects lie in: itself, but for tiny classes.
