@@ -168,10 +168,17 @@ pub(crate) fn alloc_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
 
 #[inline]
 fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
-    let object = alloc_unnoted(class, size, align, caller);
     if class.is_watched() {
-        arena::note_held(class, object.addr());
+        return alloc_watched(class, size, align, caller);
     }
+    alloc_unnoted(class, size, align, caller)
+}
+
+/// A call of its own, so that those for other classes keep nothing for the time after.
+#[inline(never)]
+fn alloc_watched(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
+    let object = alloc_unnoted(class, size, align, caller);
+    arena::note_held(class, object.addr());
     object
 }
 
