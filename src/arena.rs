@@ -24,6 +24,8 @@
 //! 1. An entry of the table, once set to an arena, never changes; arenas are never unmapped.
 //! 2. The span entry of a page is not null exactly while a live span has the page.
 //! 3. Every pointer handed out derives from the reservation it lies in.
+//! 4. Of the watched objects that begin in a unit of an arena, the note of that unit names the one that the program
+//!    has; it is zero if there is none. (In secure mode, which has words of its own, notes say nothing.)
 
 #![allow(unsafe_code)]
 
@@ -33,13 +35,13 @@ use core::ptr::{self, NonNull};
 use crate::base::PAGE_BYTES;
 #[cfg(feature = "preload")]
 use crate::base::size_class::CLASSES;
-use crate::base::size_class::SizeClass;
 #[cfg(feature = "secure")]
 use crate::base::size_class::{GEOMETRY, Geometry};
+use crate::base::size_class::{SizeClass, WATCHED_FROM_BYTES};
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
 use crate::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicUsize,
+    AtomicPtr, AtomicU16, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::{meta, secure, sys};
@@ -78,7 +80,7 @@ const NUMBER_SHIFT: u32 = 48;
 const SPAN_MASK: usize = (1 << NUMBER_SHIFT) - 1;
 
 /// [`Geometry::reciprocal`](crate::base::size_class::Geometry::reciprocal) of each class that a page's entry can
-/// have; zero for "none".
+/// have; zero for "none" and for watched classes, which [`class_at`] leaves to [`held_class`].
 #[cfg(feature = "preload")]
 static RECIPROCALS: [u32; CLASSES] = reciprocals();
 
@@ -116,6 +118,9 @@ pub(crate) struct Arena {
     pub(crate) broken_blocks: AtomicU32,
     /// Which pages are free. **Under the `mheap::HEAP` lock.**
     pages: UnsafeCell<Committed>,
+    /// The watched objects that the program has: see [`note_held`]. **Written by who allocates or frees the object,
+    /// read by anyone; atomic.**
+    held: [AtomicU16; ARENA_BYTES / WATCHED_FROM_BYTES],
     /// The live span of each page, and its class from [`CLASS_SHIFT`] on. **Written by who holds the
     /// pages, read by anyone; atomic.**
     spans: [AtomicPtr<MSpan>; ARENA_PAGES as usize],
@@ -236,8 +241,8 @@ fn class_and_offset(entry: usize, address: usize) -> (SizeClass, u32) {
 }
 
 /// The class of the small object that begins at `address`, which may be anything. `None` for whatever
-/// else is there: the middle of an object, a large one, a tiny block, free pages, nothing of ours. (Behind the
-/// last slot of a span there may seem to be one.) The loads of [`place_of`], and one from a table.
+/// else is there: the middle of an object, a watched or large one, a tiny block, free pages, nothing of ours. (Behind
+/// the last slot of a span there may seem to be one.) The loads of [`place_of`], and one from a table.
 #[cfg(feature = "preload")]
 #[inline(always)] // Part of the fast path of C's `free`.
 pub(crate) fn class_at(address: usize) -> Option<SizeClass> {
@@ -261,12 +266,76 @@ const fn is_multiple(offset: u32, reciprocal: u32) -> bool {
 #[cfg(feature = "preload")]
 const fn reciprocals() -> [u32; CLASSES] {
     let mut reciprocals = [0; CLASSES];
-    let mut class = 1;
-    while class < CLASSES {
-        reciprocals[class] = SizeClass::new(class).geometry().reciprocal;
-        class += 1;
+    let mut index = 1;
+    while index < CLASSES {
+        let class = SizeClass::new(index);
+        if !class.is_watched() {
+            reciprocals[index] = class.geometry().reciprocal;
+        }
+        index += 1;
     }
     reciprocals
+}
+
+/// What every address of a watched object is a multiple of.
+const WATCHED_ALIGN: usize = 128;
+const _: () = assert!(WATCHED_FROM_BYTES / WATCHED_ALIGN <= 1 << u8::BITS);
+
+/// Where it is noted which watched object of the unit of an address the program has; `None` outside arenas.
+#[inline]
+fn held_at(address: usize) -> Option<&'static AtomicU16> {
+    // Acquire as in `place_of`.
+    let arena = untagged(entry_of(address)?.load(Acquire))?;
+    Some(&arena.held[address / WATCHED_FROM_BYTES % (ARENA_BYTES / WATCHED_FROM_BYTES)])
+}
+
+/// The note of an object of a class that begins at an address: the class, and the place in the unit. Of an address
+/// where no watched object can begin, more than a note can be: the bits that have to be zero come to the top.
+#[inline]
+fn note_of(class: u32, address: usize) -> u32 {
+    let offset = (address % WATCHED_FROM_BYTES) as u32;
+    class << u8::BITS | offset.rotate_right(WATCHED_ALIGN.ilog2())
+}
+
+/// The class that a note tells of the object at an address. `None` if the note is another one's, or zero.
+#[inline]
+fn class_of_note(note: u16, address: usize) -> Option<SizeClass> {
+    let class = note >> u8::BITS;
+    if class == 0 || note_of(u32::from(class), address) != u32::from(note) {
+        return None;
+    }
+    // SAFETY: `note_held` put the index of a class there.
+    Some(unsafe { core::mem::transmute::<u8, SizeClass>(class as u8) })
+}
+
+/// Notes that the program gets an object of a watched class. What is in no arena, as null, is left alone.
+///
+/// One note serves all objects that begin in a unit of memory, of which there is one at a time: each is longer. It is
+/// written by who is about to hand the object out, and by who has just been given it back, and the way that the
+/// object takes between them orders them. So who frees what it has finds its note, however threads run. Of two
+/// threads that free one object in the same moment, both may find it: an exchange would be a locked instruction.
+#[inline]
+pub(crate) fn note_held(class: SizeClass, address: usize) {
+    if let Some(held) = held_at(address) {
+        // Relaxed, here and below: a note publishes nothing, and its reader has the object since.
+        held.store(note_of(class.index() as u32, address) as u16, Relaxed);
+    }
+}
+
+/// Notes that the program gives back the watched object at `address`, which may be anything; its class. `None` if the
+/// program has none there.
+#[inline]
+pub(crate) fn take_held(address: usize) -> Option<SizeClass> {
+    let held = held_at(address)?;
+    let class = class_of_note(held.load(Relaxed), address)?;
+    held.store(0, Relaxed);
+    Some(class)
+}
+
+/// The class of the watched object that the program has at `address`, which may be anything.
+#[inline]
+pub(crate) fn held_class(address: usize) -> Option<SizeClass> {
+    class_of_note(held_at(address)?.load(Relaxed), address)
 }
 
 /// The arena that an entry of the table points to, if it points to one.
@@ -478,6 +547,7 @@ pub(crate) fn set_huge(base: usize, bytes: usize, span: Option<&'static MSpan>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::size_class::CLASSES;
 
     #[test]
     fn an_arena_ends_at_a_guard_and_has_a_page_before_it() {
@@ -496,14 +566,50 @@ mod tests {
         unsafe { crate::malloc::free(object, 100_000, 8) };
     }
 
+    #[test]
+    fn a_watched_object_is_held_from_its_allocation_to_its_free() {
+        for class in (1..CLASSES)
+            .map(SizeClass::new)
+            .filter(|it| it.is_watched())
+        {
+            let size = class.object_bytes();
+            let objects = [(); 20].map(|()| crate::malloc::alloc(size, 8).expose_provenance());
+            for (index, object) in objects.iter().enumerate() {
+                assert_eq!(held_class(*object), Some(class));
+                for offset in [1, 8, 16, 64, WATCHED_ALIGN, WATCHED_FROM_BYTES, size - 1] {
+                    assert_eq!(held_class(object + offset), None, "{class:?}, {offset}");
+                }
+                if index % 2 == 0 {
+                    assert_eq!(take_held(*object), Some(class));
+                    assert_eq!(take_held(*object), None);
+                    note_held(class, *object);
+                }
+            }
+            for object in objects {
+                let object = ptr::with_exposed_provenance_mut(object);
+                // SAFETY: allocated above with that size.
+                unsafe { crate::malloc::free(object, size, 8) };
+                assert_eq!(held_class(object.addr()), None);
+            }
+        }
+        assert_eq!(held_class(0), None);
+        assert_eq!(held_class(usize::MAX), None);
+    }
+
     #[cfg(feature = "preload")]
     #[test]
     fn an_offset_is_a_multiple_exactly_if_the_product_says_so() {
         for class in (1..CLASSES).map(SizeClass::new) {
             let geometry = class.geometry();
+            let reciprocal = if class.is_watched() {
+                0
+            } else {
+                geometry.reciprocal
+            };
+            assert_eq!(RECIPROCALS[class.index()], reciprocal);
             for offset in 0..geometry.span_pages * PAGE_BYTES as u32 {
                 assert_eq!(
-                    is_multiple(offset, RECIPROCALS[class.index()]),
+                    is_multiple(offset, geometry.reciprocal),
                     offset % geometry.slot_bytes == 0,
                     "{class:?}, {offset}"
                 );

@@ -6,12 +6,12 @@
 
 use core::ptr::{self, NonNull};
 
-use crate::base::fatal::{Crime, fatal};
+use crate::base::fatal::{Crime, fatal, fatal_in};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
 use crate::mcache::is_rare;
 use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
-use crate::{guarded, large, profile, runtime, scavenge};
+use crate::{arena, guarded, large, mcentral, profile, runtime, scavenge};
 
 /// Allocates `size` bytes at a multiple of `align`. Null if the system has no memory.
 #[inline]
@@ -168,6 +168,22 @@ pub(crate) fn alloc_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
 
 #[inline]
 fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if class.is_watched() {
+        return alloc_watched(class, size, align, caller);
+    }
+    alloc_unnoted(class, size, align, caller)
+}
+
+/// A call of its own, so that those for other classes keep nothing for the time after.
+#[inline(never)]
+fn alloc_watched(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
+    let object = alloc_unnoted(class, size, align, caller);
+    arena::note_held(class, object.addr());
+    object
+}
+
+#[inline]
+fn alloc_unnoted(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
     let magazines = runtime::magazines();
     let object = magazines.get(class).pop();
     if !is_rare(object) {
@@ -254,6 +270,9 @@ pub(crate) fn alloc_pages_for_growth(size: usize, align: usize) -> *mut u8 {
 #[inline(never)]
 fn free_rest(object: *mut u8, size: usize, align: usize) {
     let class = class_for_rest(size, align);
+    if class.is_watched() && arena::take_held(object.addr()) != Some(class) {
+        return free_unheld(object, size, align);
+    }
     if runtime::magazines().push(class, object) {
         return;
     }
@@ -284,6 +303,42 @@ fn free_slow(object: *mut u8, size: usize, align: usize) {
         return secure::free_with_layout(object, size, align);
     }
     free_small(class_for(size, align), object);
+}
+
+/// Frees an object of a watched class that the program does not have, as far as the notes tell: in secure mode there
+/// are none.
+#[cold]
+#[inline(never)]
+fn free_unheld(object: *mut u8, size: usize, align: usize) {
+    if secure::is_on() {
+        return secure::free_with_layout(object, size, align);
+    }
+    fatal(
+        mcentral::crime_of(object, class_for(size, align)),
+        object.addr(),
+    );
+}
+
+/// Aborts unless what is to be resized, and is no object of a watched class that the program has, is guarded.
+#[cold]
+#[inline(never)]
+fn check_is_guarded(object: *mut u8, class: SizeClass) {
+    if guarded::contains(object.addr()) {
+        return;
+    }
+    let crime = match mcentral::crime_of(object, class) {
+        Crime::DoubleFree => Crime::FreeMemory,
+        other => other,
+    };
+    fatal_in("realloc", crime, object.addr());
+}
+
+/// Frees an object of `class`, of which it is known that the program had it.
+#[cfg(feature = "preload")]
+pub(crate) fn free_taken(class: SizeClass, object: *mut u8) {
+    if !runtime::magazines().push(class, object) {
+        free_small(class, object);
+    }
 }
 
 /// Frees an object of `class` that the magazine did not take.
@@ -422,8 +477,11 @@ unsafe extern "C-unwind" fn realloc_slow_from(
         let resized = secure::realloc(object, told, new_size, align, caller);
         return resized.unwrap_or_else(|| fatal(Crime::ForeignPointer, object.addr()));
     }
-    let is_large = |size| class_for(size, align) == SizeClass::NONE;
-    let both_large = is_large(size) && is_large(new_size);
+    let class = class_for(size, align);
+    let both_large = class == SizeClass::NONE && class_for(new_size, align) == SizeClass::NONE;
+    if class.is_watched() && arena::held_class(object.addr()) != Some(class) {
+        check_is_guarded(object, class);
+    }
     let moved = if both_large && new_size > size {
         match grow_large(object, new_size, align, caller) {
             Ok(resized) => return resized.as_ptr(),

@@ -516,7 +516,7 @@ fn put_with(
     let mut empty = None;
     while let Some(&first) = objects.first() {
         let Some(span) = span_at(first.addr(), span_class) else {
-            return (empty, Some((crime_of(first), first)));
+            return (empty, Some((crime_of(first, span_class), first)));
         };
         let home = span.home();
         let shard = shard_of(span_class, home);
@@ -530,7 +530,7 @@ fn put_with(
                 break;
             };
             let Some(span) = span_at(object.addr(), span_class) else {
-                return (empty, Some((crime_of(object), object)));
+                return (empty, Some((crime_of(object, span_class), object)));
             };
             if span.home() != home {
                 if let Some(place) = objects.get_mut(left) {
@@ -565,11 +565,13 @@ fn put_with(
     (empty, None)
 }
 
-/// What is wrong with an object that lies in no span of its class.
+/// What is wrong with what was freed as an object of `class` and is none that the program has.
 #[cold]
-fn crime_of(object: *mut u8) -> Crime {
+pub(crate) fn crime_of(object: *mut u8, class: SizeClass) -> Crime {
     match place_of(object.addr()) {
-        Place::Live(_) => Crime::WrongLayout,
+        Place::Live(span) if span.class() != class.span_class() => Crime::WrongLayout,
+        Place::Live(span) if !span.can_begin_at(object) => Crime::InteriorPointer,
+        Place::Live(_) => Crime::DoubleFree,
         Place::Free => Crime::FreeMemory,
         Place::Foreign => Crime::ForeignPointer,
     }

@@ -146,12 +146,134 @@ fn double_free_by_two_threads_is_seen_by_trim() {
 #[test]
 fn double_free_after_the_span_went_back_is_a_free_of_free_memory() {
     dies(FREE_MEMORY, || {
-        let object = alloc(48);
-        free(object, 48);
-        trim();
+        // Of a class that nothing else in the process uses, which may be on this allocator as a whole; and what
+        // tells may need memory.
+        let object = alloc(1500);
         tell(object);
-        free(object, 48);
+        free(object, 1500);
         trim();
+        free(object, 1500);
+        trim();
+    });
+}
+
+/// Sizes of watched objects.
+const WATCHED: [usize; 3] = [4097, 5000, 32 << 10];
+
+#[test]
+fn double_free_of_a_watched_object_is_seen_at_once_whatever_was_freed_between() {
+    dies_for_each(DOUBLE_FREE, &WATCHED, |size| {
+        let twice = alloc(size);
+        let others: Vec<_> = (0..300).map(|_| alloc(size)).collect();
+        tell(twice);
+        free(twice, size);
+        others.iter().for_each(|other| free(*other, size));
+        free(twice, size);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn double_free_of_a_watched_object_is_seen_at_once_while_another_thread_has_the_first() {
+    dies_for_each(DOUBLE_FREE, &WATCHED, |size| {
+        let twice = alloc(size);
+        tell(twice);
+        let address = twice.expose_provenance();
+        let other = thread::spawn(move || {
+            free(alloc(size), size); // Its magazine is in use, and keeps the next object.
+            free(ptr::with_exposed_provenance_mut(address), size);
+        });
+        other.join().unwrap();
+        free(twice, size);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn double_free_of_a_watched_object_after_its_span_went_back_is_seen_at_once() {
+    dies(FREE_MEMORY, || {
+        let object = alloc(30_000);
+        tell(object);
+        free(object, 30_000);
+        trim();
+        free(object, 30_000);
+        panic!("the second free returned");
+    });
+}
+
+#[test]
+fn free_into_the_middle_of_a_watched_object_is_seen_at_once() {
+    // The last one is 16 bytes before the next object of the span.
+    dies_for_each(INTERIOR, &[1, 16, 128, 4096, 5376 - 16], |offset| {
+        let inside = alloc(5000).wrapping_add(offset);
+        tell(inside);
+        free(inside, 5000);
+        panic!("the free returned");
+    });
+}
+
+#[test]
+fn free_of_what_is_no_object_as_a_watched_one_is_seen_at_once() {
+    dies(FOREIGN, || {
+        tell(NOT_OURS.as_ptr());
+        free(NOT_OURS.as_ptr().cast_mut(), 5000);
+        panic!("the free returned");
+    });
+}
+
+#[test]
+fn free_with_the_layout_of_a_watched_class_is_seen_at_once() {
+    dies_for_each(WRONG_LAYOUT, &[48, 1000, 8000, 100_000], |size| {
+        let object = alloc(size);
+        tell(object);
+        free(object, 5000);
+        panic!("the free returned");
+    });
+}
+
+/// Resizes a watched object, rightly or wrongly.
+fn double(object: *mut u8, size: usize) {
+    // SAFETY: none if it is a crime.
+    unsafe { SpanMalloc.realloc(object, layout(size), 2 * size) };
+}
+
+#[test]
+fn resizing_the_middle_of_a_watched_object_is_seen_at_once() {
+    dies("realloc of a pointer into the middle of an object:", || {
+        let inside = alloc(5000).wrapping_add(16);
+        tell(inside);
+        double(inside, 5000);
+        panic!("the call returned");
+    });
+}
+
+#[test]
+fn resizing_a_freed_watched_object_is_seen_at_once() {
+    dies("realloc of memory that is free already:", || {
+        let objects = [(); 3].map(|()| alloc(5000));
+        tell(objects[1]);
+        free(objects[1], 5000);
+        double(objects[1], 5000);
+        panic!("the call returned");
+    });
+}
+
+#[test]
+fn resizing_a_static_as_a_watched_object_is_seen_at_once() {
+    dies("realloc of a pointer that is not from this heap:", || {
+        tell(NOT_OURS.as_ptr());
+        double(NOT_OURS.as_ptr().cast_mut(), 5000);
+        panic!("the call returned");
+    });
+}
+
+#[test]
+fn resizing_with_the_layout_of_a_watched_class_is_seen_at_once() {
+    dies("realloc with a Layout of another size class:", || {
+        let object = alloc(48);
+        tell(object);
+        double(object, 5000);
+        panic!("the call returned");
     });
 }
 

@@ -339,6 +339,36 @@ fn object_freed_twice_with_others_between_ends_the_process() {
 }
 
 #[test]
+fn watched_object_freed_twice_ends_the_process_whatever_was_between() {
+    let program = Workshop::new().program("misuse.c");
+    for crime in ["twice-with-many-between", "twice-by-thread-then-main"] {
+        for size in ["4097", "5000", "32768"] {
+            let run = program.on(Heap::Ours).args(&[crime, size]).run();
+            died(&run, &["double free of"]);
+        }
+    }
+}
+
+#[test]
+fn delete_with_another_size_ends_the_process() {
+    let program = Workshop::new().program("misuse.c");
+    for (size, told) in [
+        ("48", "192"),
+        ("480", "48"),
+        ("5000", "20000"),
+        ("5000", "48"),
+        ("48", "5000"),
+        ("100000", "400000"),
+        ("100000000", "48"),
+    ] {
+        let run = program.on(Heap::Ours).args(&["delete", size, told]).run();
+        died(&run, &["free with a wrong size or alignment:"]);
+    }
+    let run = program.on(Heap::Ours).args(&["aligned-delete"]).run();
+    died(&run, &["free with a wrong size or alignment:"]);
+}
+
+#[test]
 fn what_is_no_object_ends_the_process_whatever_function_gets_it() {
     let program = Workshop::new().program("misuse.c");
     let crimes = [
@@ -373,7 +403,7 @@ fn what_is_no_object_ends_the_process_whatever_function_gets_it() {
         died(&run, &["not from this heap"]);
     }
     for function in ["realloc", "malloc_usable_size"] {
-        for size in ["0", "24", "1000", "32768"] {
+        for size in ["0", "24", "1000", "5000", "32768"] {
             let run = program
                 .on(Heap::Ours)
                 .args(&["give", function, "freed", size])

@@ -335,10 +335,10 @@ impl MSpan {
     }
 
     /// Whether an object can begin at an address in the span: a slot, or the large object.
-    #[cfg(feature = "preload")]
     pub(crate) fn can_begin_at(&self, address: *mut u8) -> bool {
         let offset = address.addr().wrapping_sub(self.base().addr());
         match self.class() {
+            #[cfg(feature = "preload")]
             SizeClass::NONE if self.is_zero() => {
                 offset.is_multiple_of(ZERO_SLOT_BYTES) && offset / ZERO_SLOT_BYTES < SLOTS_MAX
             }

@@ -1,13 +1,13 @@
-//! The C++ runtime, of which this library knows two functions, if the program has one.
+//! The C++ runtime, of which this library knows two functions, if the program has one; and who has which operator.
 //!
-//! They are looked up when a `new` has failed, no lock is held and nothing else can be done: in the
+//! The two are looked up when a `new` has failed, no lock is held and nothing else can be done: in the
 //! program's global scope, then in the runtimes that are loaded at all, as those are of a program in C
 //! that opened a library in C++.
 
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
-use core::mem::transmute;
+use core::mem::{MaybeUninit, transmute};
 
 use super::{abort, write_stderr};
 
@@ -15,6 +15,58 @@ type NewHandler = extern "C-unwind" fn();
 
 /// Libraries with the runtime: of GCC, and of LLVM.
 const RUNTIMES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++.so.1", c"libc++abi.so.1"];
+
+/// A function that tells what the dynamic linker has bound a symbol to, which this library defines as well: the program
+/// may have its own. The global offset table tells.
+macro_rules! linked {
+    ($(#[$attribute:meta])* $function:ident, $symbol:literal) => {
+        $(#[$attribute])*
+        #[inline(always)] // A load.
+        pub(crate) fn $function() -> *const () {
+            let address;
+            // SAFETY: reads a word of the global offset table, which has one for each symbol that is named so.
+            unsafe {
+                #[cfg(target_arch = "x86_64")]
+                core::arch::asm!(
+                    concat!("mov {address}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
+                    address = out(reg) address,
+                    options(nostack, preserves_flags, pure, readonly),
+                );
+                #[cfg(target_arch = "aarch64")]
+                core::arch::asm!(
+                    concat!("adrp {address}, :got:", $symbol),
+                    concat!("ldr {address}, [{address}, :got_lo12:", $symbol, "]"),
+                    address = out(reg) address,
+                    options(nostack, preserves_flags, pure, readonly),
+                );
+            }
+            address
+        }
+    };
+}
+
+linked! {
+    /// Where the program's `operator delete(void*)` is.
+    delete, "_ZdlPv"
+}
+linked! {
+    /// Where the program's `operator delete(void*, align_val_t)` is.
+    delete_aligned, "_ZdlPvSt11align_val_t"
+}
+
+/// Whether a function is one of this library.
+pub(crate) fn is_ours(function: *const ()) -> bool {
+    fn inside() {}
+    let base_of = |function: *const ()| {
+        let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+        // SAFETY: any address may be asked for; the record is one to be written to.
+        let is_found = unsafe { libc::dladdr(function.cast(), info.as_mut_ptr()) } != 0;
+        // SAFETY: all-zero bytes are valid, and so is what `dladdr` writes.
+        is_found.then(|| unsafe { info.assume_init() }.dli_fbase)
+    };
+    let base = base_of(function);
+    base.is_some() && base == base_of(inside as *const ())
+}
 
 /// The address of a function of the C++ runtime, null if there is none.
 fn address_of(name: &CStr) -> *const () {

@@ -115,6 +115,37 @@ int main(int argc, char **argv) {
         }
         free(twice);
         return 3;
+    } else if (strcmp(crime, "twice-with-many-between") == 0) {
+        size_t size = (size_t)atol(argv[2]);
+        static void *others[200];
+        char *twice = opaque(malloc(size));
+        for (int i = 0; i < 200; i++) {
+            others[i] = opaque(malloc(size));
+        }
+        tell(twice);
+        free(twice);
+        for (int i = 0; i < 200; i++) {
+            free(others[i]);
+        }
+        free(twice);
+        return 3;
+    } else if (strcmp(crime, "twice-by-thread-then-main") == 0) {
+        void *object = tell(malloc((size_t)atol(argv[2])));
+        pthread_t thread;
+        start(&thread, free_among_others, object);
+        pthread_join(thread, NULL);
+        free(opaque(object));
+        return 3;
+    } else if (strcmp(crime, "delete") == 0) {
+        void (*sized_delete)(void *, size_t) =
+            (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "_ZdlPvm");
+        sized_delete(tell(malloc((size_t)atol(argv[2]))), (size_t)atol(argv[3]));
+        return 3;
+    } else if (strcmp(crime, "aligned-delete") == 0) {
+        void (*sized_delete)(void *, size_t, size_t) =
+            (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "_ZdlPvmSt11align_val_t");
+        sized_delete(tell(aligned_alloc(64, 640)), 6400, 64);
+        return 3;
     } else if (strcmp(crime, "twice-by-threads") == 0) {
         void *object = tell(malloc(24));
         void *alive = opaque(malloc(24));

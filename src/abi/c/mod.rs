@@ -42,8 +42,8 @@ mod start;
 use core::ffi::c_void;
 use core::ptr;
 
-use crate::arena::{Place, class_at, place_of};
-use crate::base::fatal::{Crime, fatal_in};
+use crate::arena::{Place, class_at, held_class, place_of, take_held};
+use crate::base::fatal::{Crime, fatal, fatal_in};
 use crate::base::size_class::{SizeClass, class_for, class_for_direct};
 use crate::mcache::is_rare;
 use crate::mspan::MSpan;
@@ -269,9 +269,16 @@ unsafe extern "C-unwind" fn release_slow_from(
     if secure::is_on() && !has_no_bytes(object) {
         return release_secure(object, Told::Nothing);
     }
+    // An object of no bytes may lie where a note of the secure mode's is, which nobody takes away.
+    if !secure::is_on()
+        && let Some(class) = take_held(object.addr())
+    {
+        return malloc::free_taken(class, object);
+    }
     match live_span("free", object) {
         Some(span) if span.is_zero() => zero::free(span, object),
         Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object, None),
+        Some(span) if span.class().is_watched() => fatal(Crime::DoubleFree, object.addr()),
         Some(span) => malloc::free_small(span.class(), object),
         None => foreign::report("free", object.addr()),
     }
@@ -295,7 +302,8 @@ fn live_span(function: &str, object: *mut u8) -> Option<&'static MSpan> {
         Place::Live(span) if span.class().is_tiny() => Crime::WrongLayout,
         Place::Live(span) if span.is_free() => Crime::FreeMemory,
         Place::Live(span) if !span.can_begin_at(object) => Crime::InteriorPointer,
-        // A free says more of it, and looks by itself.
+        // A free says more of these two. Of watched objects, those that the program has are found before.
+        Place::Live(span) if span.class().is_watched() && function != "free" => Crime::FreeMemory,
         Place::Live(span)
             if span.is_zero() && function != "free" && zero::is_free(span, object) =>
         {
@@ -308,12 +316,17 @@ fn live_span(function: &str, object: *mut u8) -> Option<&'static MSpan> {
     fatal_in(function, crime, object.addr())
 }
 
-/// Aborts on an object of a class that waits to be handed out again, as far as this thread knows.
+/// The class of the object that is there, if it has one. Aborts if it waits to be handed out again, as far as this
+/// thread knows. In secure mode only for objects of no bytes, which have none.
 #[inline]
-fn check_in_use(function: &str, class: SizeClass, object: *mut u8) {
+fn class_in_use(function: &str, object: *mut u8) -> Option<SizeClass> {
+    let Some(class) = class_at(object.addr()) else {
+        return held_class(object.addr()).filter(|_| !secure::is_on());
+    };
     if runtime::magazines().waits(class, object) {
         fatal_in(function, Crime::FreeMemory, object.addr());
     }
+    Some(class)
 }
 
 /// Changes the size of an object; null is an object of no bytes, and becomes one of that size.
@@ -352,9 +365,10 @@ unsafe fn reallocate_recorded(object: *mut c_void, size: usize) -> *mut c_void {
 /// As for [`reallocate`].
 #[inline]
 unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void {
-    match class_at(object.addr()) {
-        Some(class) if size != 0 && !secure::is_on() => {
-            check_in_use("realloc", class, object.cast());
+    let is_resized = size != 0 && !secure::is_on();
+    let class = is_resized.then(|| class_in_use("realloc", object.cast()));
+    match class.flatten() {
+        Some(class) => {
             let usable = class.object_bytes();
             if stays(usable, size) {
                 return object;
@@ -363,7 +377,7 @@ unsafe fn reallocate_unrecorded(object: *mut c_void, size: usize) -> *mut c_void
             unsafe { move_to_new(object, usable, size) }
         }
         // SAFETY: as above.
-        _ => unsafe { reallocate_rest(object, size) },
+        None => unsafe { reallocate_rest(object, size) },
     }
 }
 
@@ -528,8 +542,7 @@ fn usable_size_at(function: &str, object: *mut c_void) -> Option<usize> {
     if secure::is_on() && !has_no_bytes(object.cast()) {
         return secure::size_of(object.cast());
     }
-    if let Some(class) = class_at(object.addr()) {
-        check_in_use(function, class, object.cast());
+    if let Some(class) = class_in_use(function, object.cast()) {
         return Some(class.object_bytes());
     }
     live_span(function, object.cast()).map(usable_of)

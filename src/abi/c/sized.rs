@@ -111,7 +111,7 @@ fn tells_size(object: *mut c_void) -> bool {
 
 /// # Safety
 /// As for [`release`].
-unsafe fn release_sized(object: *mut c_void, align: usize, size: usize) {
+pub(super) unsafe fn release_sized(object: *mut c_void, align: usize, size: usize) {
     if secure::is_on() && tells_size(object) {
         return release_secure(object.cast(), Told::Size(size));
     }

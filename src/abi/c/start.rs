@@ -5,6 +5,7 @@
 //! find the defaults. Calls are counted, and secure, from the constructor on, and
 //! it arranges for the reports, and for a last look at what was freed.
 
+use super::operators;
 use crate::{config, record, report, runtime, sys};
 
 #[used]
@@ -14,6 +15,7 @@ static CONSTRUCTOR: extern "C" fn() = start;
 extern "C" fn start() {
     config::init();
     runtime::decide_secure();
+    operators::look_who_deletes();
     sys::stay_loaded(&CONSTRUCTOR);
     runtime::at_fork();
     runtime::at_exit();
