@@ -135,7 +135,7 @@ impl MCache {
     }
 
     /// Gives all large objects of the cache to the run cache, and what it may hold to the budget.
-    pub(super) fn flush_large(&self) {
+    pub(crate) fn flush_large(&self) {
         while let Some(span) = self.large.pop(u64::MAX) {
             run_cache::put_span(span);
         }

@@ -162,8 +162,9 @@ fn give_to_heap(span: &'static MSpan) {
     }
 }
 
-/// Gives all cached runs to the heap.
-pub(crate) fn drain() {
+/// Gives all cached runs to the heap; their pages.
+pub(crate) fn drain() -> usize {
+    let mut pages = 0;
     for shard in &SHARDS[..shard_count()] {
         for count in 1..=RUN_PAGES_MAX as u32 {
             loop {
@@ -171,10 +172,12 @@ pub(crate) fn drain() {
                 let Some(run) = run else { break };
                 if let Some(run) = run.into_pages() {
                     free_run(run);
+                    pages += count as usize;
                 }
             }
         }
     }
+    pages
 }
 
 /// Gives the heap as many pages as no one needed since the last call, longest runs first.

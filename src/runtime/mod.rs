@@ -376,6 +376,15 @@ pub(crate) fn empty_caches() {
     mheap::run_cache::drain();
 }
 
+/// Gives the heap the free pages that the calling thread keeps, and all that wait for any thread; how many.
+pub(crate) fn empty_page_caches() -> usize {
+    if let Some(mcache) = own_mcache() {
+        mcache.flush_large();
+    }
+    secure::drain_waiting();
+    mheap::run_cache::drain()
+}
+
 /// Empties the mcaches that no thread has.
 pub(crate) fn empty_free_mcaches() {
     loop {

@@ -88,7 +88,7 @@ pub(crate) fn before_alloc() {
 #[inline(never)]
 pub(crate) fn finds_room() -> bool {
     // The system may have refused: free mappings have address space as well, which may be limited.
-    mheap::huge::release_all() > 0 || limit::finds_room()
+    mheap::huge::release_all() > 0 || runtime::empty_page_caches() > 0 || limit::finds_room()
 }
 
 /// After a slow call that allocated. The caller holds no lock, and none of its own state is in pieces.
