@@ -8,14 +8,14 @@ use std::vec::Vec;
 use loom::thread;
 
 use super::check;
-use crate::base::size_class::SizeClass;
+use crate::base::size_class::{SizeClass, class_for};
 use crate::depot::{Batch, BatchRef, Depot};
 use crate::sync::Mutex;
 
 /// Batches that the producer of the model makes, and its fresh records.
 const BATCHES: usize = 3;
 /// A class whose depot keeps two batches, so that the producer meets a full one too.
-const DEPOT_CLASS: SizeClass = SizeClass::new(51);
+const DEPOT_CLASS: SizeClass = class_for(4096, 8);
 
 fn object(number: usize) -> *mut u8 {
     ptr::without_provenance_mut(number)
