@@ -134,12 +134,8 @@ fn place(slot: NonNull<Slot>) -> u16 {
 /// Puts an object on top of a magazine that has room.
 #[inline(always)] // As above.
 fn put(magazine: &Magazine, top: NonNull<Slot>, object: *mut u8, note: &Cell<u16>) {
-    // SAFETY: `top` is below the limit, a slot of the magazine.
-    let next = unsafe { top.add(1) };
-    // SAFETY: as above.
-    unsafe { next.as_ref() }.set(object);
-    magazine.set_top(next);
-    note.set(place(next));
+    // SAFETY: the callers have found the top below the limit.
+    note.set(place(unsafe { magazine.put(top, object) }));
 }
 
 impl MCache {

@@ -150,15 +150,26 @@ impl Magazine {
     #[inline]
     pub(super) fn push(&self, object: *mut u8) -> bool {
         let top = self.top();
-        if top == self.limit.get() {
-            return false;
+        let has_room = top != self.limit.get();
+        if has_room {
+            // SAFETY: it has room.
+            unsafe { self.put(top, object) };
         }
-        // SAFETY: `top` is below the limit, so the next slot is one of the magazine.
+        has_room
+    }
+
+    /// Puts an object on top; its slot.
+    ///
+    /// # Safety
+    /// `top` is the top, and not the limit.
+    #[inline(always)] // Part of the fast path of a free.
+    pub(super) unsafe fn put(&self, top: NonNull<Slot>, object: *mut u8) -> NonNull<Slot> {
+        // SAFETY: the caller's promise: `top` is below the limit, so the next slot is one of the magazine.
         let next = unsafe { top.add(1) };
         // SAFETY: as above.
         unsafe { next.as_ref() }.set(object);
         self.set_top(next);
-        true
+        next
     }
 
     /// Takes the newest object, whatever it is; null if there is none.

@@ -9,6 +9,7 @@
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, transmute};
 
+use super::weak::bound_to;
 use super::{abort, write_stderr};
 
 type NewHandler = extern "C-unwind" fn();
@@ -16,42 +17,16 @@ type NewHandler = extern "C-unwind" fn();
 /// Libraries with the runtime: of GCC, and of LLVM.
 const RUNTIMES: [&CStr; 3] = [c"libstdc++.so.6", c"libc++.so.1", c"libc++abi.so.1"];
 
-/// A function that tells what the dynamic linker has bound a symbol to, which this library defines as well: the program
-/// may have its own. The global offset table tells.
-macro_rules! linked {
-    ($(#[$attribute:meta])* $function:ident, $symbol:literal) => {
-        $(#[$attribute])*
-        #[inline(always)] // A load.
-        pub(crate) fn $function() -> *const () {
-            let address;
-            // SAFETY: reads a word of the global offset table, which has one for each symbol that is named so.
-            unsafe {
-                #[cfg(target_arch = "x86_64")]
-                core::arch::asm!(
-                    concat!("mov {address}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
-                    address = out(reg) address,
-                    options(nostack, preserves_flags, pure, readonly),
-                );
-                #[cfg(target_arch = "aarch64")]
-                core::arch::asm!(
-                    concat!("adrp {address}, :got:", $symbol),
-                    concat!("ldr {address}, [{address}, :got_lo12:", $symbol, "]"),
-                    address = out(reg) address,
-                    options(nostack, preserves_flags, pure, readonly),
-                );
-            }
-            address
-        }
-    };
+/// Where the program's `operator delete(void*)` is: this library defines it as well, but the program may have its own.
+#[inline(always)] // A load.
+pub(crate) fn delete() -> *const () {
+    bound_to!("_ZdlPv")
 }
 
-linked! {
-    /// Where the program's `operator delete(void*)` is.
-    delete, "_ZdlPv"
-}
-linked! {
-    /// Where the program's `operator delete(void*, align_val_t)` is.
-    delete_aligned, "_ZdlPvSt11align_val_t"
+/// Where the program's `operator delete(void*, align_val_t)` is; as [`delete`].
+#[inline(always)] // As above.
+pub(crate) fn delete_aligned() -> *const () {
+    bound_to!("_ZdlPvSt11align_val_t")
 }
 
 /// Whether a function is one of this library.

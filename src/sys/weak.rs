@@ -1,17 +1,17 @@
-//! Functions that there may or may not be.
+//! What the dynamic linker has bound a symbol to, from the global offset table; also of functions that there may
+//! or may not be.
 //!
-//! Weak references in assembly, as stable Rust has none: the linkers leave null where no library
-//! defines them.
+//! In assembly, as stable Rust has no weak references: the linkers leave null where no library defines them.
 
-/// The address of a symbol, null if there is none.
+/// The address that a symbol is bound to. Directives of the assembler may come before, each with a comma.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-macro_rules! address_of {
-    ($name:literal) => {{
+macro_rules! bound_to {
+    ($name:literal $(, $($directive:tt)*)?) => {{
         let address: *const ();
         // SAFETY: reads an entry of this library's global offset table.
         unsafe {
             core::arch::asm!(
-                concat!(".weak ", $name),
+                $($($directive)*)?
                 concat!("mov {address}, qword ptr [rip + ", $name, "@GOTPCREL]"),
                 address = out(reg) address,
                 options(nostack, preserves_flags, pure, readonly),
@@ -22,13 +22,13 @@ macro_rules! address_of {
 }
 
 #[cfg(all(target_arch = "aarch64", not(miri)))]
-macro_rules! address_of {
-    ($name:literal) => {{
+macro_rules! bound_to {
+    ($name:literal $(, $($directive:tt)*)?) => {{
         let address: *const ();
         // SAFETY: reads an entry of this library's global offset table.
         unsafe {
             core::arch::asm!(
-                concat!(".weak ", $name),
+                $($($directive)*)?
                 concat!("adrp {address}, :got:", $name),
                 concat!("ldr {address}, [{address}, :got_lo12:", $name, "]"),
                 address = out(reg) address,
@@ -40,10 +40,17 @@ macro_rules! address_of {
 }
 
 #[cfg(miri)]
-macro_rules! address_of {
-    ($name:literal) => {
+macro_rules! bound_to {
+    ($name:literal $(, $($directive:tt)*)?) => {
         core::ptr::null::<()>()
     };
 }
 
-pub(super) use address_of;
+/// The address of a symbol, null if there is none.
+macro_rules! address_of {
+    ($name:literal) => {
+        $crate::sys::weak::bound_to!($name, concat!(".weak ", $name),)
+    };
+}
+
+pub(super) use {address_of, bound_to};
