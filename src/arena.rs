@@ -339,14 +339,25 @@ pub(crate) fn note_held(class: SizeClass, address: usize) {
     }
 }
 
-/// Notes that the program gives back the watched object at `address`, which may be anything; its class. `None` if the
+/// Notes that the program gives back the object of a watched class at `address`, which may be anything. False if the
 /// program has none there.
 #[inline]
+pub(crate) fn give_back_held(class: SizeClass, address: usize) -> bool {
+    let Some(held) = held_at(address) else {
+        return false;
+    };
+    let is_held = u32::from(held.load(Relaxed)) == note_of(class.index() as u32, address);
+    if is_held {
+        held.store(0, Relaxed);
+    }
+    is_held
+}
+
+/// Notes that the program gives back the watched object at `address`, which may be anything; its class. `None` if the
+/// program has none there.
+#[cfg(any(feature = "preload", test))]
 pub(crate) fn take_held(address: usize) -> Option<SizeClass> {
-    let held = held_at(address)?;
-    let class = class_of_note(held.load(Relaxed), address)?;
-    held.store(0, Relaxed);
-    Some(class)
+    held_class(address).filter(|class| give_back_held(*class, address))
 }
 
 /// The class of the watched object that the program has at `address`, which may be anything.

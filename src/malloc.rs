@@ -7,7 +7,9 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::fatal::{Crime, fatal, fatal_in};
-use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_rest};
+use crate::base::size_class::{
+    SMALL_MAX_BYTES, SizeClass, class_for, class_for_direct, class_for_rest, class_for_stepped,
+};
 use crate::mcache::is_rare;
 use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
@@ -85,7 +87,11 @@ unsafe extern "C-unwind" fn alloc_rest_from(
     return_address: usize,
 ) -> *mut u8 {
     let caller = Caller::new(frame, return_address);
-    alloc_of(class_for_rest(size, align), size, align, caller)
+    match class_for_stepped(size, align) {
+        Some(class) => alloc_of(class, size, align, caller),
+        None if size > SMALL_MAX_BYTES => alloc_large(size, align, false, caller),
+        None => alloc_from(size, align, caller),
+    }
 }
 
 entry! {
@@ -162,40 +168,40 @@ unsafe extern "C-unwind" fn free_guarded_from(
 }
 
 /// [`alloc`] for `caller`.
+#[inline(never)]
 pub(crate) fn alloc_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
     alloc_of(class_for(size, align), size, align, caller)
 }
 
 #[inline]
 fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
-    if class.is_watched() {
-        return alloc_watched(class, size, align, caller);
+    let magazines = runtime::magazines();
+    let object = magazines.get(class).pop();
+    if is_rare(object) {
+        return alloc_of_slow(class, size, align, caller);
     }
-    alloc_unnoted(class, size, align, caller)
+    if magazines.counts_down(size) {
+        return noted(class, at_sample_point(object, class, size, align, caller));
+    }
+    noted(class, object)
 }
 
-/// A call of its own, so that those for other classes keep nothing for the time after.
-#[inline(never)]
-fn alloc_watched(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
-    let object = alloc_unnoted(class, size, align, caller);
-    arena::note_held(class, object.addr());
+/// An object that is handed out, noted if its class is watched.
+#[inline]
+fn noted(class: SizeClass, object: *mut u8) -> *mut u8 {
+    if class.is_watched() {
+        arena::note_held(class, object.addr());
+    }
     object
 }
 
-#[inline]
-fn alloc_unnoted(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
-    let magazines = runtime::magazines();
-    let object = magazines.get(class).pop();
-    if !is_rare(object) {
-        if magazines.counts_down(size) {
-            return at_sample_point(object, class, size, align, caller);
-        }
-        return object;
-    }
+/// [`alloc_of`] when the magazine has nothing to hand out at once, or the object is large.
+#[inline(never)]
+fn alloc_of_slow(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
     if class == SizeClass::NONE {
         return alloc_large(size, align, false, caller);
     }
-    alloc_small(class, size, align, caller)
+    noted(class, alloc_small(class, size, align, caller))
 }
 
 /// Allocates an object of `class` for a request of `size` bytes at a multiple of `align`.
@@ -269,15 +275,33 @@ pub(crate) fn alloc_pages_for_growth(size: usize, align: usize) -> *mut u8 {
 /// [`free`] beyond 2 KiB.
 #[inline(never)]
 fn free_rest(object: *mut u8, size: usize, align: usize) {
-    let class = class_for_rest(size, align);
-    if class.is_watched() && arena::take_held(object.addr()) != Some(class) {
-        return free_unheld(object, size, align);
+    match class_for_stepped(size, align) {
+        Some(class) => free_of(class, object, size, align),
+        None => free_aligned(object, size, align),
     }
-    if runtime::magazines().push(class, object) {
+}
+
+/// [`free_rest`] of what is large, or may be by its alignment.
+#[inline(never)]
+fn free_aligned(object: *mut u8, size: usize, align: usize) {
+    match class_for_rest(size, align) {
+        SizeClass::NONE if !secure::is_on() => free_large(object, Some(size)),
+        class => free_of(class, object, size, align),
+    }
+}
+
+#[inline]
+fn free_of(class: SizeClass, object: *mut u8, size: usize, align: usize) {
+    let magazines = runtime::magazines();
+    if class.is_watched() {
+        if !arena::give_back_held(class, object.addr()) {
+            return free_unheld(object, size, align);
+        }
+        if magazines.get(class).push(object) {
+            return;
+        }
+    } else if magazines.push(class, object) {
         return;
-    }
-    if class == SizeClass::NONE && !secure::is_on() {
-        return free_large(object, Some(size));
     }
     free_slow(object, size, align);
 }
@@ -336,7 +360,7 @@ fn check_is_guarded(object: *mut u8, class: SizeClass) {
 /// Frees an object of `class`, of which it is known that the program had it.
 #[cfg(feature = "preload")]
 pub(crate) fn free_taken(class: SizeClass, object: *mut u8) {
-    if !runtime::magazines().push(class, object) {
+    if !runtime::magazines().get(class).push(object) {
         free_small(class, object);
     }
 }

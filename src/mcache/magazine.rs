@@ -146,9 +146,8 @@ impl Magazine {
     }
 
     /// Puts an object on top, without a note (`filter`). False if the magazine is full.
-    #[cfg(feature = "secure")]
-    #[inline]
-    pub(super) fn push(&self, object: *mut u8) -> bool {
+    #[inline(always)] // Part of the free of a watched object.
+    pub(crate) fn push(&self, object: *mut u8) -> bool {
         let top = self.top();
         let has_room = top != self.limit.get();
         if has_room {

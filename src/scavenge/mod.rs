@@ -94,8 +94,7 @@ pub(crate) fn finds_room() -> bool {
 /// After a slow call that allocated. The caller holds no lock, and none of its own state is in pieces.
 #[inline]
 pub(crate) fn after_alloc() {
-    if !background::sees_to_it() {
-        at_slow_call();
+    if !background::sees_to_it() && at_slow_call() {
         background::start_if_useful();
     }
 }
@@ -109,18 +108,19 @@ pub(crate) fn after_free() {
     }
 }
 
-/// Takes a step if one is due.
+/// Takes a step if one is due. Whether this was one of the calls that look.
 #[inline]
-fn at_slow_call() {
+fn at_slow_call() -> bool {
     // Relaxed: who reads an old time meets the lock, or a step that finds nothing to do.
     let next_ns = NEXT_STEP_NS.load(Relaxed);
     if next_ns != 0 && !runtime::looks_at_clock() {
-        return;
+        return false;
     }
     let now_ns = sys::coarse_ns();
     if now_ns >= next_ns {
         step_of_call(now_ns);
     }
+    true
 }
 
 #[cold]

@@ -244,16 +244,40 @@ pub(crate) const fn class_for_direct(size: usize, align: usize) -> Option<SizeCl
 }
 
 /// The class of a request for which [`class_for_direct`] has none.
+#[inline]
 pub(crate) const fn class_for_rest(size: usize, align: usize) -> SizeClass {
+    match class_for_stepped(size, align) {
+        Some(class) => class,
+        None if size > SMALL_MAX_BYTES => SizeClass::NONE,
+        None => class_for_aligned(size, align),
+    }
+}
+
+/// [`class_for_rest`] of what is no more than small and needs no larger alignment than all classes from
+/// [`DIRECT_BYTES`] on have.
+#[inline(always)] // Part of the fast paths of larger objects.
+pub(crate) const fn class_for_stepped(size: usize, align: usize) -> Option<SizeClass> {
+    let last = size.wrapping_sub(1);
+    if last < SMALL_MAX_BYTES && align <= STEP_BYTES {
+        Some(SizeClass(STEPPED[last / STEP_BYTES]))
+    } else {
+        None
+    }
+}
+
+/// [`class_for_rest`] of no bytes, and at larger alignments.
+#[inline(never)]
+const fn class_for_aligned(size: usize, align: usize) -> SizeClass {
     let size = if size == 0 { 1 } else { size };
     let rounded = (size + (align - 1)) & !(align - 1);
     if rounded > SMALL_MAX_BYTES || align > ALIGN_MAX {
         return SizeClass::NONE;
     }
-    let class = if rounded <= DIRECT_BYTES {
-        DIRECT[rounded - 1]
+    let last = rounded - 1;
+    let class = if last < DIRECT_BYTES {
+        DIRECT[last]
     } else {
-        STEPPED[(rounded - DIRECT_BYTES).div_ceil(STEP_BYTES)]
+        STEPPED[last / STEP_BYTES]
     };
     if align <= 16 {
         return SizeClass(class);
@@ -272,12 +296,13 @@ pub(crate) const fn class_for_rest(size: usize, align: usize) -> SizeClass {
 /// Largest request, in bytes, whose class is looked up by its last byte. A table of one byte a size
 /// costs no shift; programs touch only the lines of the sizes they use.
 const DIRECT_BYTES: usize = 2048;
-/// Beyond [`DIRECT_BYTES`] all classes are multiples of this many bytes.
+/// Beyond [`DIRECT_BYTES`] all classes are multiples of this many bytes, and the class of a request is looked up by
+/// the step of its last byte.
 const STEP_BYTES: usize = 128;
 
 const DIRECT: [u8; DIRECT_BYTES] = tables::direct_table();
 const STEPPED: [u8; STEPS] = tables::stepped_table();
-const STEPS: usize = (SMALL_MAX_BYTES - DIRECT_BYTES) / STEP_BYTES + 1;
+const STEPS: usize = SMALL_MAX_BYTES / STEP_BYTES;
 /// Geometry of the size classes and, last, of the tiny blocks.
 pub(crate) static GEOMETRY: [Geometry; CLASSES + 1] = tables::geometry_table();
 const SLOT_BYTES: [usize; CLASSES] = tables::slot_sizes();

@@ -148,12 +148,13 @@ pub(super) const fn direct_table() -> [u8; DIRECT_BYTES] {
     table
 }
 
+/// The class of the largest size of each step.
 pub(super) const fn stepped_table() -> [u8; STEPS] {
     let mut table = [0; STEPS];
     let mut class = 1;
     let mut step = 0;
     while step < table.len() {
-        while SLOT_BYTES[class] < DIRECT_BYTES + step * STEP_BYTES {
+        while SLOT_BYTES[class] < (step + 1) * STEP_BYTES {
             class += 1;
         }
         table[step] = class as u8;
