@@ -122,6 +122,7 @@ fn idle_threads_keep_little() {
                 let barrier = Arc::clone(&barrier);
                 thread::spawn(move || {
                     barrier.wait();
+                    barrier.wait();
                     let objects: Vec<_> = (0..3000_usize)
                         .map(|number| Object::new(16 << (number % 11), 8, seed))
                         .collect();
@@ -137,6 +138,8 @@ fn idle_threads_keep_little() {
                 })
             })
             .collect();
+        // With the stacks of all threads.
+        barrier.wait();
         let before = rss_bytes();
         barrier.wait();
         barrier.wait();
