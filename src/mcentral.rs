@@ -31,7 +31,7 @@ use crate::base::size_class::{CLASSES, Geometry, MAGAZINES, SizeClass};
 use crate::depot::{BatchRef, Depot};
 use crate::mheap::{huge_pages, spans};
 use crate::mspan::{MSpan, PrivateSlots, Set};
-use crate::shards::{MAX_SHARDS, shard_count, shard_here};
+use crate::shards::{MAX_SHARDS, shard_count};
 use crate::span_set::SpanSet;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -164,10 +164,11 @@ fn shard_of(class: SizeClass, shard: usize) -> &'static Shard {
 
 /// Takes up to `wanted` objects of the span class `class`; `take` gets the first of each run of neighbours,
 /// and their number. They come from the current span in `private`, the calling thread's half for the class, if
-/// it has any; else from the shards, and the rest of the last span is left in `private`. Zero only if the system
-/// has no memory.
+/// it has any; else from the shards, first that of the number `here`, and the rest of the last span is left in
+/// `private`. Zero only if the system has no memory.
 pub(crate) fn take(
     class: SizeClass,
+    here: usize,
     private: &PrivateSlots,
     wanted: usize,
     mut take: impl FnMut(*mut u8, usize),
@@ -178,7 +179,6 @@ pub(crate) fn take(
             return taken;
         }
     }
-    let here = shard_here();
     let mut taken = 0;
     let mut held = None;
     if let Some(span) = private.span() {
@@ -220,11 +220,12 @@ pub(crate) fn take(
 /// As [`take`], but leaves the rest of the last span to all threads.
 pub(crate) fn take_shared(
     class: SizeClass,
+    here: usize,
     wanted: usize,
     take: impl FnMut(*mut u8, usize),
 ) -> usize {
     let private = PrivateSlots::new();
-    let taken = self::take(class, &private, wanted, take);
+    let taken = self::take(class, here, &private, wanted, take);
     put_back(class, &private);
     taken
 }
@@ -233,7 +234,7 @@ pub(crate) fn take_shared(
 /// for all threads. The heap profile has it. None if the system has no memory.
 #[cfg(feature = "profile")]
 pub(crate) fn take_aligned(class: SizeClass, align_pages: u32) -> Option<*mut u8> {
-    let here = shard_here();
+    let here = crate::shards::shard_here();
     let span = spans::alloc_aligned_span(class, here, align_pages)?;
     span.set_sampled(true);
     let private = PrivateSlots::new();
@@ -577,9 +578,13 @@ pub(crate) fn crime_of(object: *mut u8, class: SizeClass) -> Crime {
     }
 }
 
-/// Takes a full batch of `class` from the depot of this CPU, leaving `spare` there.
-pub(crate) fn take_batch(class: SizeClass, spare: &mut Option<BatchRef>) -> Option<BatchRef> {
-    let shard = shard_of(class, shard_here());
+/// Takes a full batch of `class` from the depot of a shard, leaving `spare` there.
+pub(crate) fn take_batch(
+    class: SizeClass,
+    here: usize,
+    spare: &mut Option<BatchRef>,
+) -> Option<BatchRef> {
+    let shard = shard_of(class, here);
     // Relaxed: a wrong hint costs a look, or a batch left for later.
     if shard.depot_hint.load(Relaxed) == 0 {
         return None;
@@ -590,24 +595,26 @@ pub(crate) fn take_batch(class: SizeClass, spare: &mut Option<BatchRef>) -> Opti
     batch
 }
 
-/// Whether much of the memory of `class` in the shard of this CPU is free slots: a hint.
-pub(crate) fn is_sparse(class: SizeClass) -> bool {
+/// Whether much of the memory of `class` in a shard is free slots: a hint.
+pub(crate) fn is_sparse(class: SizeClass, here: usize) -> bool {
     // Relaxed: a wrong hint makes a magazine smaller or larger than it should be.
-    shard_of(class.span_class(), shard_here())
-        .sparse_hint
-        .load(Relaxed)
+    shard_of(class.span_class(), here).sparse_hint.load(Relaxed)
 }
 
-/// Whether the depot of this CPU has room for a batch of `class`: a hint.
-pub(crate) fn has_room_for_batch(class: SizeClass) -> bool {
+/// Whether the depot of a shard has room for a batch of `class`: a hint.
+pub(crate) fn has_room_for_batch(class: SizeClass, here: usize) -> bool {
     // Relaxed: a wrong hint costs a look, or frees objects to their spans.
-    shard_of(class, shard_here()).depot_hint.load(Relaxed) < crate::depot::capacity(class)
+    shard_of(class, here).depot_hint.load(Relaxed) < crate::depot::capacity(class)
 }
 
-/// Leaves a full batch of `class` in the depot of this CPU, and takes an empty record from there.
+/// Leaves a full batch of `class` in the depot of a shard, and takes an empty record from there.
 /// Gives the batch back if the depot is full.
-pub(crate) fn put_batch(class: SizeClass, batch: BatchRef) -> Result<Option<BatchRef>, BatchRef> {
-    let shard = shard_of(class, shard_here());
+pub(crate) fn put_batch(
+    class: SizeClass,
+    here: usize,
+    batch: BatchRef,
+) -> Result<Option<BatchRef>, BatchRef> {
+    let shard = shard_of(class, here);
     let mut spans = shard.lock.lock();
     let result = spans.depot.put(batch, class);
     shard.depot_hint.store(spans.depot.full_batches(), Relaxed);

@@ -48,13 +48,14 @@ fn full_mask(class: SizeClass) -> u16 {
 /// memory.
 pub(crate) fn carve(
     class: SizeClass,
+    here: usize,
     private: &PrivateSlots,
     slots: &[Cell<*mut u8>],
     wanted: usize,
 ) -> (usize, usize) {
     let blocks = (wanted / objects_a_block(class)).max(1);
     let mut filled = 0;
-    let taken = mcentral::take(SizeClass::TINY_BLOCKS, private, blocks, |first, count| {
+    let take = |first: *mut u8, count| {
         for block in (0..count).map(|index| first.wrapping_add(index * TINY_BLOCK_BYTES)) {
             set_mask(block, full_mask(class));
             for offset in (0..TINY_BLOCK_BYTES).step_by(class.object_bytes()).rev() {
@@ -64,7 +65,8 @@ pub(crate) fn carve(
                 }
             }
         }
-    });
+    };
+    let taken = mcentral::take(SizeClass::TINY_BLOCKS, here, private, blocks, take);
     (taken, filled)
 }
 

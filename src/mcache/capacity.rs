@@ -37,17 +37,17 @@ impl SlowCalls {
 }
 
 impl MCache {
-    /// Most objects that the magazine of a class may hold from this slow call on.
+    /// Most objects that the magazine of a class may hold from this slow call on, with spans of the shard `here`.
     ///
     /// A thread that frees and allocates in turns gets back what it has just freed, wherever that
     /// lies; the larger its magazine, the less comes by the spans, where a slot of a full span would
     /// take its place. So where the spans are sparse, magazines are small, but for threads whose slow
     /// calls are of one kind, which fill or empty the heap.
-    pub(super) fn capacity_for(&self, class: SizeClass, kind: Slow) -> usize {
+    pub(super) fn capacity_for(&self, class: SizeClass, kind: Slow, here: usize) -> usize {
         let calls = self.last[class.index()].get().and(kind);
         self.last[class.index()].set(calls);
         let most = class.magazine_max();
-        if !mcentral::is_sparse(class) {
+        if !mcentral::is_sparse(class, here) {
             return most;
         }
         // With capacity, a walk at random between empty and full takes its square to turn.
@@ -63,7 +63,8 @@ impl MCache {
             self.magazines.get(class).set_top(self.slot(class, 0));
             return self.resize(class, capacity_at_first(class));
         }
-        self.resize(class, (old * 2).min(most)) && old < most
+        let new = (old * 2).min(most);
+        new != old && self.resize(class, new) && old < most
     }
 
     /// Sets the capacity of a magazine and pays for it, or is paid. False, and nothing changed, if

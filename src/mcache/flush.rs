@@ -12,8 +12,8 @@ use crate::depot::{BATCH_MAX, BatchRef};
 use crate::{backed, mcentral, meta, sys};
 
 impl MCache {
-    /// Moves the `count` oldest objects out: as a batch into the depot, else to their spans.
-    pub(super) fn flush_oldest(&self, class: SizeClass, count: usize) {
+    /// Moves the `count` oldest objects out: as a batch into the depot of a shard, else to their spans.
+    pub(super) fn flush_oldest(&self, class: SizeClass, count: usize, here: usize) {
         let len = self.len(class);
         let slots = self.slots_of(class);
         // SAFETY: `count` is at most `len`, and slots are the cells of plain pointers that only this
@@ -21,7 +21,7 @@ impl MCache {
         let oldest = unsafe { core::slice::from_raw_parts_mut(objects_of(&slots[1..]), count) };
         // First the magazine: nobody who looks at it finds what is in a depot or a span already.
         self.magazines.get(class).set_top(self.slot(class, 0));
-        if !self.flush_to_depot(class, oldest) {
+        if !self.flush_to_depot(class, oldest, here) {
             self.flush_to_spans(class, oldest);
         }
         // SAFETY: slots of this magazine; the ranges may overlap.
@@ -44,12 +44,12 @@ impl MCache {
 
     /// Leaves objects as a batch in the depot; false if it is full. A batch is at least a quarter
     /// of a full-grown magazine: smaller ones are not worth their place.
-    fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8]) -> bool {
+    fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8], here: usize) -> bool {
         let fits = class.magazine_max() / 4..=BATCH_MAX;
         if !fits.contains(&objects.len())
-            || !mcentral::has_room_for_batch(class)
+            || !mcentral::has_room_for_batch(class, here)
             || (self.last[class.index()].get().in_a_row < CALLS_A_DOUBLING
-                && mcentral::is_sparse(class))
+                && mcentral::is_sparse(class, here))
         {
             return false;
         }
@@ -57,7 +57,7 @@ impl MCache {
             return false;
         };
         batch.get().fill(objects);
-        match mcentral::put_batch(class, batch) {
+        match mcentral::put_batch(class, here, batch) {
             Ok(spare) => {
                 self.counters.to_depot.add(objects.len());
                 self.spare.set(spare);

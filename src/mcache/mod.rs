@@ -53,6 +53,7 @@ use crate::depot::BatchRef;
 use crate::mspan::PrivateSlots;
 #[cfg(feature = "secure")]
 use crate::secure::{Quarantine, Random};
+use crate::shards::shard_here;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::sync::busy::Busy;
 use crate::{meta, profile, secure as mode, sys};
@@ -289,7 +290,8 @@ impl MCache {
     fn free_to_full(&self, class: SizeClass, object: *mut u8) {
         self.note_slow_call(class);
         let capacity = self.capacity_of(class);
-        let has_grown = self.grow(class, self.capacity_for(class, Slow::Flush));
+        let here = shard_here();
+        let has_grown = self.grow(class, self.capacity_for(class, Slow::Flush, here));
         if capacity == 0 {
             // Another thread's object, most likely, whose neighbours on the cache line that one has:
             // this thread gets none of them for its own use (cache-scratch of Hoard's authors).
@@ -299,7 +301,7 @@ impl MCache {
         }
         if !has_grown {
             let left = self.capacity_of(class).min(capacity) / 2;
-            self.flush_oldest(class, (capacity - left).max(1));
+            self.flush_oldest(class, (capacity - left).max(1), here);
         }
         self.push(class, object);
     }

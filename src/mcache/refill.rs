@@ -7,6 +7,7 @@ use core::ptr;
 use super::MCache;
 use super::capacity::Slow;
 use crate::base::size_class::SizeClass;
+use crate::shards::shard_here;
 use crate::sync::atomic::{Ordering::Release, fence};
 use crate::{mcentral, tiny};
 
@@ -18,13 +19,14 @@ const CACHE_LINE_BYTES: usize = 64;
 impl MCache {
     pub(super) fn refill(&self, class: SizeClass) -> *mut u8 {
         self.note_slow_call(class);
-        let most = self.capacity_for(class, Slow::Refill);
+        let here = shard_here();
+        let most = self.capacity_for(class, Slow::Refill, here);
         self.grow(class, most);
         let wanted = (self.capacity_of(class) / 2).max(1);
         let filled = if class.is_tiny() {
-            self.refill_tiny(class, wanted, most)
+            self.refill_tiny(class, wanted, most, here)
         } else {
-            self.refill_slots(class, wanted, most)
+            self.refill_slots(class, wanted, most, here)
         };
         self.counters.refilled[class.index()].add(filled);
         // Pairs with the fence in `stats`: who sees the objects in the magazine sees that they were taken.
@@ -34,7 +36,7 @@ impl MCache {
     }
 
     /// Fills the empty magazine with up to `wanted` objects, lowest on top; their number.
-    fn refill_slots(&self, class: SizeClass, wanted: usize, most: usize) -> usize {
+    fn refill_slots(&self, class: SizeClass, wanted: usize, most: usize, here: usize) -> usize {
         let private = &self.current[class.index()];
         let slots = self.slots_of(class);
         let mut left = wanted;
@@ -52,13 +54,13 @@ impl MCache {
             self.counters.from_current_span.add(taken);
         }
         if taken == 0 {
-            if let Some(filled) = self.refill_from_depot(class, most) {
+            if let Some(filled) = self.refill_from_depot(class, most, here) {
                 return filled;
             }
             taken = if self.is_busy(class) {
-                mcentral::take(class, private, wanted, &mut put)
+                mcentral::take(class, here, private, wanted, &mut put)
             } else {
-                mcentral::take_shared(class, wanted, &mut put)
+                mcentral::take_shared(class, here, wanted, &mut put)
             };
             self.counters.from_spans.add(taken);
         }
@@ -83,10 +85,10 @@ impl MCache {
             || self.calls_in_round[class.index()].get() >= BUSY_CALLS
     }
 
-    /// Fills the empty magazine from a batch of the depot; the number of objects.
-    fn refill_from_depot(&self, class: SizeClass, most: usize) -> Option<usize> {
+    /// Fills the empty magazine from a batch of the depot of a shard; the number of objects.
+    fn refill_from_depot(&self, class: SizeClass, most: usize, here: usize) -> Option<usize> {
         let mut spare = self.spare.take();
-        let Some(mut batch) = mcentral::take_batch(class, &mut spare) else {
+        let Some(mut batch) = mcentral::take_batch(class, here, &mut spare) else {
             self.spare.set(spare);
             return None;
         };
@@ -108,13 +110,13 @@ impl MCache {
     }
 
     /// Fills the empty magazine of a tiny class; the number of objects.
-    fn refill_tiny(&self, class: SizeClass, wanted: usize, most: usize) -> usize {
-        if let Some(filled) = self.refill_from_depot(class, most) {
+    fn refill_tiny(&self, class: SizeClass, wanted: usize, most: usize, here: usize) -> usize {
+        if let Some(filled) = self.refill_from_depot(class, most, here) {
             return filled;
         }
         let private = &self.current[SizeClass::TINY_BLOCKS.index()];
         let slots = &self.slots_of(class)[1..=self.capacity_of(class)];
-        let (blocks, filled) = tiny::carve(class, private, slots, wanted);
+        let (blocks, filled) = tiny::carve(class, here, private, slots, wanted);
         self.counters.from_spans.add(filled);
         self.counters.tiny_blocks.add(blocks);
         // As in `refill`: who sees the objects sees their blocks.

@@ -33,7 +33,7 @@ use spin::Once;
 
 use crate::base::size_class::SizeClass;
 use crate::mcache::{DETACHED, Face, MCache, budget};
-use crate::shards::shard_count;
+use crate::shards::{shard_count, shard_here};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::fork_owner;
@@ -342,7 +342,9 @@ pub(crate) fn attached() -> usize {
 #[cold]
 pub(crate) fn alloc_detached(class: SizeClass) -> *mut u8 {
     let mut object = ptr::null_mut();
-    mcentral::take_shared(class.span_class(), 1, |taken, _| object = taken);
+    mcentral::take_shared(class.span_class(), shard_here(), 1, |taken, _| {
+        object = taken
+    });
     if object.is_null() {
         return object;
     }
