@@ -8,8 +8,9 @@ use crate::{mcentral, tiny};
 /// [`MAGAZINE_BYTES`], but [`LEAST_AT_FIRST`]. They are not paid for, and 1,000 threads may have them all.
 const CAPACITY_AT_FIRST: usize = 8;
 const LEAST_AT_FIRST: usize = 4;
-/// Slow calls of one kind in a row for which a magazine doubles while spans are sparse.
-pub(super) const CALLS_A_DOUBLING: u8 = 3;
+/// Slow calls of one kind in a row that are no chance: a walk at random would have turned. For as many a magazine
+/// doubles while spans are sparse.
+const CALLS_OF_A_TREND: u8 = 3;
 
 /// What a slow call does. Zero bytes are valid.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(super) enum Slow {
 pub(super) struct SlowCalls {
     kind: Slow,
     /// How many of that kind came one after the other.
-    pub(super) in_a_row: u8,
+    in_a_row: u8,
 }
 
 impl SlowCalls {
@@ -33,6 +34,11 @@ impl SlowCalls {
         let before = if self.kind == kind { self.in_a_row } else { 0 };
         let in_a_row = before.saturating_add(1);
         Self { kind, in_a_row }
+    }
+
+    /// Whether the thread only frees, or only allocates.
+    pub(super) fn are_a_trend(self) -> bool {
+        self.in_a_row >= CALLS_OF_A_TREND
     }
 }
 
@@ -51,7 +57,7 @@ impl MCache {
             return most;
         }
         // With capacity, a walk at random between empty and full takes its square to turn.
-        let doublings = (calls.in_a_row / CALLS_A_DOUBLING).min(MAGAZINE_MAX.ilog2() as u8);
+        let doublings = (calls.in_a_row / CALLS_OF_A_TREND).min(MAGAZINE_MAX.ilog2() as u8);
         most.min(capacity_at_first(class) << doublings)
     }
 

@@ -5,14 +5,13 @@
 use core::ptr::{self, NonNull};
 
 use super::MCache;
-use super::capacity::CALLS_A_DOUBLING;
 use super::magazine::{Magazine, Slot};
 use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::depot::{BATCH_MAX, BatchRef};
 use crate::{backed, mcentral, meta, sys};
 
 impl MCache {
-    /// Moves the `count` oldest objects out: as a batch into the depot of a shard, else to their spans.
+    /// Moves the `count` oldest objects out: as batches into the depot of a shard, else to their spans.
     pub(super) fn flush_oldest(&self, class: SizeClass, count: usize, here: usize) {
         let len = self.len(class);
         let slots = self.slots_of(class);
@@ -21,8 +20,10 @@ impl MCache {
         let oldest = unsafe { core::slice::from_raw_parts_mut(objects_of(&slots[1..]), count) };
         // First the magazine: nobody who looks at it finds what is in a depot or a span already.
         self.magazines.get(class).set_top(self.slot(class, 0));
-        if !self.flush_to_depot(class, oldest, here) {
-            self.flush_to_spans(class, oldest);
+        for batch in oldest.chunks_mut(class.magazine_max() / 2) {
+            if !self.flush_to_depot(class, batch, here) {
+                self.flush_to_spans(class, batch);
+            }
         }
         // SAFETY: slots of this magazine; the ranges may overlap.
         unsafe {
@@ -48,8 +49,7 @@ impl MCache {
         let fits = class.magazine_max() / 4..=BATCH_MAX;
         if !fits.contains(&objects.len())
             || !mcentral::has_room_for_batch(class, here)
-            || (self.last[class.index()].get().in_a_row < CALLS_A_DOUBLING
-                && mcentral::is_sparse(class, here))
+            || (!self.last[class.index()].get().are_a_trend() && mcentral::is_sparse(class, here))
         {
             return false;
         }

@@ -11,7 +11,8 @@
 //!   is at or below `top` and holds it, it is freed twice ([`filter`]); `top[1] = object; mag.top = top + 1`.
 //!
 //! A free goes to the magazine of the thread that frees, whoever allocated. Surplus travels in
-//! batches of half a magazine, the oldest first; that is the whole protocol for remote frees.
+//! batches of half a magazine, the oldest first, and all of it if the thread frees only; that is the whole protocol
+//! for remote frees.
 //!
 //! A magazine starts small and doubles with each refill or flush of its class, as long as the
 //! process has [`budget`] left, and shrinks to nothing again when a round of the thread's slow calls
@@ -85,7 +86,7 @@ const SLOT_ZERO: [usize; MAGAZINES + 1] = {
 /// What the address of an mcache is a multiple of, so that 16 bits of a slot's tell which one it is.
 const MCACHE_ALIGN: usize = 64 << 10;
 
-/// One thread's cache. A record of about 50 KiB, of which a thread touches the parts of the classes
+/// One thread's cache. A record of less than 64 KiB, of which a thread touches the parts of the classes
 /// that it uses.
 #[repr(C, align(64))]
 pub(crate) struct MCache {
@@ -300,7 +301,12 @@ impl MCache {
             return;
         }
         if !has_grown {
-            let left = self.capacity_of(class).min(capacity) / 2;
+            // Who frees only needs none of them soon, and comes back the later the more leave.
+            let left = if self.last[class.index()].get().are_a_trend() {
+                0
+            } else {
+                self.capacity_of(class).min(capacity) / 2
+            };
             self.flush_oldest(class, (capacity - left).max(1), here);
         }
         self.push(class, object);

@@ -3,7 +3,7 @@
 use super::{
     CLASSES, DIRECT_BYTES, Geometry, MAGAZINE_BYTES, MAGAZINE_MAX, MAGAZINE_MIN, MAGAZINES,
     OBJECT_BYTES, PAGE_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN, SMALL_MAX_BYTES, SPAN_BYTES_GOAL,
-    STEP_BYTES, STEPS, TINY_BLOCK_BYTES,
+    STEP_BYTES, STEPS, TINY_BLOCK_BYTES, TWICE_FROM_BYTES,
 };
 
 /// The slot size of each class, by Go's procedure (`mksizeclasses.go`).
@@ -117,7 +117,13 @@ pub(super) const fn magazine_table() -> [u16; MAGAZINES] {
     let mut table = [0; MAGAZINES];
     let mut class = 1;
     while class < MAGAZINES {
-        let fit = MAGAZINE_BYTES / OBJECT_BYTES[class] as usize;
+        let object_bytes = OBJECT_BYTES[class] as usize;
+        let bytes = if object_bytes < TWICE_FROM_BYTES {
+            MAGAZINE_BYTES
+        } else {
+            2 * MAGAZINE_BYTES
+        };
+        let fit = bytes / object_bytes;
         table[class] = match fit {
             ..MAGAZINE_MIN => MAGAZINE_MIN as u16,
             MAGAZINE_MAX.. => MAGAZINE_MAX as u16,
