@@ -29,22 +29,30 @@
 
 #![allow(unsafe_code)]
 
+mod held;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 
 use crate::base::PAGE_BYTES;
 #[cfg(feature = "preload")]
 use crate::base::size_class::CLASSES;
+use crate::base::size_class::SizeClass;
 #[cfg(feature = "secure")]
 use crate::base::size_class::{GEOMETRY, Geometry};
-use crate::base::size_class::{SizeClass, WATCHED_FROM_BYTES};
 use crate::mspan::MSpan;
 use crate::pages::{ARENA_PAGES, ArenaPages};
 use crate::sync::atomic::{
-    AtomicPtr, AtomicU16, AtomicU32, AtomicUsize,
+    AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::{meta, secure, sys};
+use held::Held;
+#[cfg(feature = "preload")]
+pub(crate) use held::take_held;
+pub(crate) use held::{give_back_held, held_class, note_held};
 
 /// Bytes of an arena's address space; its start is a multiple of it. As in Go on 64-bit systems.
 pub(crate) const ARENA_BYTES: usize = ARENA_PAGES as usize * PAGE_BYTES;
@@ -118,9 +126,8 @@ pub(crate) struct Arena {
     pub(crate) broken_blocks: AtomicU32,
     /// Which pages are free. **Under the `mheap::HEAP` lock.**
     pages: UnsafeCell<Committed>,
-    /// The watched objects that the program has: see [`note_held`]. **Written by who allocates or frees the object,
-    /// read by anyone; atomic.**
-    held: [AtomicU16; UNITS],
+    /// The watched objects that the program has: see [`held`].
+    held: Held,
     /// The live span of each page, and its class from [`CLASS_SHIFT`] on. **Written by who holds the
     /// pages, read by anyone; atomic.**
     spans: [AtomicPtr<MSpan>; ARENA_PAGES as usize],
@@ -275,95 +282,6 @@ const fn reciprocals() -> [u32; CLASSES] {
         index += 1;
     }
     reciprocals
-}
-
-/// What every address of a watched object is a multiple of.
-const WATCHED_ALIGN: usize = 128;
-const _: () = assert!(WATCHED_FROM_BYTES / WATCHED_ALIGN <= 1 << u8::BITS);
-
-/// Where it is noted which watched object of the unit of an address the program has; `None` outside arenas.
-#[inline]
-fn held_at(address: usize) -> Option<&'static AtomicU16> {
-    // Acquire as in `place_of`.
-    let arena = untagged(entry_of(address)?.load(Acquire))?;
-    Some(&arena.held[place_of_unit(address / WATCHED_FROM_BYTES % UNITS) % UNITS])
-}
-
-/// Units of an arena.
-const UNITS: usize = ARENA_BYTES / WATCHED_FROM_BYTES;
-/// Units whose notes lie together: those of a span of 16 KiB.
-const UNITS_TOGETHER: usize = 4;
-/// Cache lines of notes in an arena's record.
-const NOTE_LINES: usize = UNITS * size_of::<AtomicU16>() / 64;
-
-/// Where the note of a unit is, of those of the arena. Neighbouring spans have theirs in different cache lines: two
-/// threads that use them write the notes all the time (`mstress-2` of the bench took 8 % longer with notes in the
-/// order of addresses).
-#[inline]
-const fn place_of_unit(unit: usize) -> usize {
-    let (group, rest) = (unit / UNITS_TOGETHER, unit % UNITS_TOGETHER);
-    let groups_a_line = UNITS / UNITS_TOGETHER / NOTE_LINES;
-    (group % NOTE_LINES * groups_a_line + group / NOTE_LINES) * UNITS_TOGETHER + rest
-}
-
-/// The note of an object of a class that begins at an address: the class, and the place in the unit. Of an address
-/// where no watched object can begin, more than a note can be: the bits that have to be zero come to the top.
-#[inline]
-fn note_of(class: u32, address: usize) -> u32 {
-    let offset = (address % WATCHED_FROM_BYTES) as u32;
-    class << u8::BITS | offset.rotate_right(WATCHED_ALIGN.ilog2())
-}
-
-/// The class that a note tells of the object at an address. `None` if the note is another one's, or zero.
-#[inline]
-fn class_of_note(note: u16, address: usize) -> Option<SizeClass> {
-    let class = note >> u8::BITS;
-    if class == 0 || note_of(u32::from(class), address) != u32::from(note) {
-        return None;
-    }
-    // SAFETY: `note_held` put the index of a class there.
-    Some(unsafe { core::mem::transmute::<u8, SizeClass>(class as u8) })
-}
-
-/// Notes that the program gets an object of a watched class. What is in no arena, as null, is left alone.
-///
-/// One note serves all objects that begin in a unit of memory, of which there is one at a time: each is longer. It is
-/// written by who is about to hand the object out, and by who has just been given it back, and the way that the
-/// object takes between them orders them. So who frees what it has finds its note, however threads run. Of two
-/// threads that free one object in the same moment, both may find it: an exchange would be a locked instruction.
-#[inline]
-pub(crate) fn note_held(class: SizeClass, address: usize) {
-    if let Some(held) = held_at(address) {
-        // Relaxed, here and below: a note publishes nothing, and its reader has the object since.
-        held.store(note_of(class.index() as u32, address) as u16, Relaxed);
-    }
-}
-
-/// Notes that the program gives back the object of a watched class at `address`, which may be anything. False if the
-/// program has none there.
-#[inline]
-pub(crate) fn give_back_held(class: SizeClass, address: usize) -> bool {
-    let Some(held) = held_at(address) else {
-        return false;
-    };
-    let is_held = u32::from(held.load(Relaxed)) == note_of(class.index() as u32, address);
-    if is_held {
-        held.store(0, Relaxed);
-    }
-    is_held
-}
-
-/// Notes that the program gives back the watched object at `address`, which may be anything; its class. `None` if the
-/// program has none there.
-#[cfg(any(feature = "preload", test))]
-pub(crate) fn take_held(address: usize) -> Option<SizeClass> {
-    held_class(address).filter(|class| give_back_held(*class, address))
-}
-
-/// The class of the watched object that the program has at `address`, which may be anything.
-#[inline]
-pub(crate) fn held_class(address: usize) -> Option<SizeClass> {
-    class_of_note(held_at(address)?.load(Relaxed), address)
 }
 
 /// The arena that an entry of the table points to, if it points to one.
@@ -570,99 +488,4 @@ pub(crate) fn set_huge(base: usize, bytes: usize, span: Option<&'static MSpan>) 
         }
     }
     true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::size_class::CLASSES;
-    use std::vec::Vec;
-
-    #[test]
-    fn an_arena_ends_at_a_guard_and_has_a_page_before_it() {
-        let object = crate::malloc::alloc(100_000, 8);
-        let place = Arena::containing(object).map(|(arena, _)| arena);
-        assert!(place.is_some_and(|arena| {
-            let start = arena.page_start(0).addr().get();
-            let end = arena.page_start(arena.limit_pages).addr().get();
-            // The guard is inside the reservation, so that nobody else can map anything there.
-            sys::reserve_at(end, sys::page_bytes(), false).is_none()
-                && !sys::is_readable(end)
-                && sys::is_readable(start)
-                && !sys::is_readable(start - 8)
-        }));
-        // SAFETY: allocated above with that size.
-        unsafe { crate::malloc::free(object, 100_000, 8) };
-    }
-
-    #[test]
-    fn each_unit_has_a_note_and_neighbouring_spans_none_in_one_line() {
-        let mut places: Vec<_> = (0..UNITS).map(place_of_unit).collect();
-        let lines = |unit: usize| place_of_unit(unit) * size_of::<AtomicU16>() / 64;
-        for unit in (0..UNITS - UNITS_TOGETHER).step_by(UNITS_TOGETHER) {
-            assert_eq!(lines(unit), lines(unit + UNITS_TOGETHER - 1));
-            assert_ne!(lines(unit), lines(unit + UNITS_TOGETHER));
-        }
-        places.sort_unstable();
-        assert!(places.into_iter().eq(0..UNITS));
-    }
-
-    #[test]
-    fn a_watched_object_is_held_from_its_allocation_to_its_free() {
-        for class in (1..CLASSES)
-            .map(SizeClass::new)
-            .filter(|it| it.is_watched())
-        {
-            let size = class.object_bytes();
-            let objects = [(); 20].map(|()| crate::malloc::alloc(size, 8).expose_provenance());
-            for (index, object) in objects.iter().enumerate() {
-                assert_eq!(held_class(*object), Some(class));
-                for offset in [1, 8, 16, 64, WATCHED_ALIGN, WATCHED_FROM_BYTES, size - 1] {
-                    assert_eq!(held_class(object + offset), None, "{class:?}, {offset}");
-                }
-                if index % 2 == 0 {
-                    assert_eq!(take_held(*object), Some(class));
-                    assert_eq!(take_held(*object), None);
-                    note_held(class, *object);
-                }
-            }
-            for object in objects {
-                let object = ptr::with_exposed_provenance_mut(object);
-                // SAFETY: allocated above with that size.
-                unsafe { crate::malloc::free(object, size, 8) };
-                assert_eq!(held_class(object.addr()), None);
-            }
-        }
-        assert_eq!(held_class(0), None);
-        assert_eq!(held_class(usize::MAX), None);
-    }
-
-    #[cfg(feature = "preload")]
-    #[test]
-    fn an_offset_is_a_multiple_exactly_if_the_product_says_so() {
-        for class in (1..CLASSES).map(SizeClass::new) {
-            let geometry = class.geometry();
-            let reciprocal = if class.is_watched() {
-                0
-            } else {
-                geometry.reciprocal
-            };
-            assert_eq!(RECIPROCALS[class.index()], reciprocal);
-            for offset in 0..geometry.span_pages * PAGE_BYTES as u32 {
-                assert_eq!(
-                    is_multiple(offset, geometry.reciprocal),
-                    offset % geometry.slot_bytes == 0,
-                    "{class:?}, {offset}"
-                );
-            }
-        }
-        assert!(!is_multiple(0, RECIPROCALS[0]));
-    }
-
-    #[cfg(feature = "preload")]
-    #[test]
-    fn numbers_of_pages_fit_their_byte() {
-        let pages = |class: usize| SizeClass::new(class).geometry().span_pages;
-        assert!((1..CLASSES).all(|class| pages(class) <= 1 << (CLASS_SHIFT - NUMBER_SHIFT)));
-    }
 }

@@ -28,8 +28,8 @@ impl Counts {
         let mut counts = Self::default();
         for line in source.lines() {
             if line.starts_with("#[cfg(") && line.contains("test") && !line.contains("not(test") {
-                // Tests stand last; an item for tests in the middle of a file has another attribute.
-                if source[offset(source, line)..].contains("\nmod tests") {
+                // Tests stand last, or in a file of their own; an item for tests in the middle has another attribute.
+                if source[offset(source, line)..].contains("\nmod tests {") {
                     break;
                 }
             }

@@ -1,5 +1,8 @@
+use super::super::{put_back, take_private};
 use super::*;
-use crate::arena::span_at;
+use crate::mheap::spans;
+use crate::mspan::PrivateSlots;
+use crate::shards::MAX_SHARDS;
 use std::vec;
 use std::vec::Vec;
 
