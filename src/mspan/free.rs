@@ -1,0 +1,159 @@
+//! Slots that become free: one, a run of neighbours, or one of objects that lie anywhere.
+
+#![allow(unsafe_code)]
+
+use super::MSpan;
+use crate::base::fatal::Crime;
+use crate::base::size_class::Geometry;
+
+/// What came of a free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freed {
+    /// The slot is free.
+    Done,
+    /// It was free before.
+    Twice,
+}
+
+impl MSpan {
+    /// Marks a taken slot as free, in the shared half.
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    #[inline]
+    pub(crate) unsafe fn free_slot(&self, slot: usize) -> Freed {
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let done = shared.set_free(slot, 1);
+        shared.free_slots += done as u16;
+        if done == 1 { Freed::Done } else { Freed::Twice }
+    }
+
+    /// Frees the first of `objects`, which lies in this span, and those behind it that lie in the
+    /// slots one after the other, upwards or downwards from its own; their number, and the crime if the
+    /// one behind them is no taken object of the span.
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    #[inline(always)] // The loop over a batch is all that calls it.
+    pub(crate) unsafe fn free_neighbours(
+        &self,
+        geometry: &Geometry,
+        objects: &[*mut u8],
+    ) -> (usize, Option<Crime>) {
+        let Some(object) = objects.first() else {
+            return (0, None);
+        };
+        let slot_bytes = geometry.slot_bytes as usize;
+        let Some(slot) = self.slot_of(geometry, *object) else {
+            return (0, Some(Crime::InteriorPointer));
+        };
+        let next = objects.get(1).map_or(0, |next| next.addr());
+        if next == object.addr().wrapping_add(slot_bytes)
+            || next == object.addr().wrapping_sub(slot_bytes)
+        {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_run(geometry, slot, objects) };
+        }
+        // SAFETY: as above.
+        let shared = unsafe { self.shared() };
+        let freed = shared.set_free(slot, 1);
+        shared.free_slots += freed as u16;
+        (freed, (freed == 0).then_some(Crime::DoubleFree))
+    }
+
+    /// Frees the slot of an object if nothing is special about it: its span stays in its set. Whether the span is in
+    /// a list then. `None`, and nothing is done, for whatever else is left to [`Self::free_neighbours`].
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    #[inline(always)] // The loop over objects that lie anywhere is all that calls it.
+    pub(crate) unsafe fn free_simple(&self, geometry: &Geometry, object: *mut u8) -> Option<bool> {
+        let slot = self.slot_of(geometry, object)?;
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let free_slots = shared.free_slots + 1;
+        if free_slots >= shared.moves_at || shared.set_free(slot, 1) == 0 {
+            return None;
+        }
+        shared.free_slots = free_slots;
+        Some(shared.set.is_listed())
+    }
+
+    /// The slot that an object is. `None` if it is none.
+    #[inline(always)] // As above.
+    fn slot_of(&self, geometry: &Geometry, object: *mut u8) -> Option<usize> {
+        let offset = object.addr().wrapping_sub(self.base().addr());
+        // An offset that is a slot's gives its index. Whatever another one gives is not its own.
+        let slot = (offset as u64).wrapping_mul(u64::from(geometry.reciprocal)) >> 32;
+        let slot = slot as usize;
+        let is_slot = slot * geometry.slot_bytes as usize == offset;
+        (is_slot && slot < geometry.slots as usize).then_some(slot)
+    }
+
+    /// [`Self::free_neighbours`] where the first object, of `slot`, has a neighbour behind it. A call of its
+    /// own, as its registers would be memory accesses of the loop over objects that lie anywhere.
+    ///
+    /// # Safety
+    /// As for [`Self::shared`].
+    #[inline(never)]
+    unsafe fn free_run(
+        &self,
+        geometry: &Geometry,
+        slot: usize,
+        objects: &[*mut u8],
+    ) -> (usize, Option<Crime>) {
+        let slot_bytes = geometry.slot_bytes as usize;
+        // SAFETY: the caller's promise.
+        let shared = unsafe { self.shared() };
+        let down = neighbours(objects, slot_bytes.wrapping_neg(), slot % 64 + 1);
+        // If one of them is free, none is marked: they are looked at one by one below.
+        if down > 1 && shared.set_free(slot + 1 - down, down) == down {
+            shared.free_slots += down as u16;
+            return (down, None);
+        }
+        let most = (64 - slot % 64).min(geometry.slots as usize - slot);
+        let run = neighbours(objects, slot_bytes, most);
+        let freed = shared.set_free(slot, run);
+        shared.free_slots += freed as u16;
+        (freed, (freed < run).then_some(Crime::DoubleFree))
+    }
+}
+
+/// How many objects from the front lie one slot behind the other, at most `most`. Objects that were
+/// allocated together are often freed together, and their bits are set together then: 37 to 12
+/// instructions an object in bulk.
+#[inline]
+fn neighbours(objects: &[*mut u8], slot_bytes: usize, most: usize) -> usize {
+    let Some(first) = objects.first() else {
+        return 0;
+    };
+    let objects = objects.get(..most).unwrap_or(objects);
+    let mut expected = first.addr();
+    let mut count = 0;
+    // Several at a time, without a branch for each, as long as they all are neighbours.
+    for several in objects.chunks_exact(NEIGHBOURS_AT_ONCE) {
+        let mut differ = 0;
+        let mut here = expected;
+        for object in several {
+            differ |= object.addr() ^ here;
+            here = here.wrapping_add(slot_bytes);
+        }
+        if differ != 0 {
+            break;
+        }
+        expected = here;
+        count += NEIGHBOURS_AT_ONCE;
+    }
+    for object in objects.get(count..).unwrap_or_default() {
+        if object.addr() != expected {
+            break;
+        }
+        expected = expected.wrapping_add(slot_bytes);
+        count += 1;
+    }
+    count
+}
+
+/// Objects that [`neighbours`] compares at once.
+const NEIGHBOURS_AT_ONCE: usize = 8;
