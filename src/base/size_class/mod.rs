@@ -113,9 +113,9 @@ pub(crate) const MAGAZINE_BYTES: usize = 16 << 10;
 /// Bytes of an object from which on it is twice as many. With 16 KiB, most slow calls of threads that pass objects of
 /// 8 bytes to 2 KiB to others were those of the largest: all instructions of `xmalloc-test` were a seventh more.
 const TWICE_FROM_BYTES: usize = 256;
-/// Fewest objects of a full-grown magazine. With 4 instead of 8, one call in thirty of random sizes up to 128 KiB was
-/// slow, for a tenth more instructions in all.
-const MAGAZINE_MIN: usize = 8;
+/// Fewest objects of a full-grown magazine. Of random sizes up to 128 KiB, one call in 30 was slow with 4, one in 50
+/// with 8, and one in 140 is with 16.
+const MAGAZINE_MIN: usize = 16;
 /// Span bytes aimed at.
 const SPAN_BYTES_GOAL: usize = 16 << 10;
 /// Fewest slots in a span: fewer would make every few allocations a visit to the page heap.
