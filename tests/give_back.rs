@@ -10,7 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Object, alone, peak_rss_bytes, rss_bytes};
-use spanmalloc::{MemoryLimit, Release, SpanMalloc, config, set_config, set_memory_limit, stats};
+use spanmalloc::{
+    HugePages, MemoryLimit, Release, SpanMalloc, config, set_config, set_memory_limit, stats,
+};
 
 #[global_allocator]
 static GLOBAL: SpanMalloc = SpanMalloc;
@@ -108,6 +110,57 @@ fn free_huge_objects_make_room_for_others_under_a_limit() {
             drop(objects);
         }
         assert!(peak_rss_bytes() < 200 * MIB, "{}", peak_rss_bytes());
+    });
+}
+
+/// Whether the page of an address has memory.
+fn is_resident(address: *mut u8) -> bool {
+    let mut state = 0;
+    let page = address.map_addr(|address| address & !4095);
+    // SAFETY: a page of this process, and one byte for its state.
+    let done = unsafe { libc::mincore(page.cast(), 1, &raw mut state) == 0 };
+    done && state & 1 == 1
+}
+
+/// Whether the kernel backs pages on request: from 5.14 on.
+fn prefaults() -> bool {
+    let mut pages = vec![0_u8; 64 << 10];
+    let start = pages.as_mut_ptr();
+    let start = start.wrapping_add(start.align_offset(32 << 10));
+    // SAFETY: advice changes no contents.
+    unsafe { libc::madvise(start.cast(), 32 << 10, libc::MADV_POPULATE_WRITE) == 0 }
+}
+
+/// Makes 16 MiB of objects that nobody touches: how many of the last half have memory, and how many they are.
+fn count_resident(bytes: usize) -> (usize, usize) {
+    set_config(config().huge_pages(HugePages::Never));
+    let layout = Layout::from_size_align(bytes, 8).unwrap();
+    // SAFETY: the layout has a size.
+    let allocate = || unsafe { alloc(layout) };
+    let objects: Vec<_> = (0..16 * MIB / bytes).map(|_| allocate()).collect();
+    let half = &objects[objects.len() / 2..];
+    let resident = half.iter().filter(|object| is_resident(**object)).count();
+    let result = (resident, half.len());
+    for object in objects {
+        // SAFETY: allocated above.
+        unsafe { dealloc(object, layout) };
+    }
+    result
+}
+
+#[test]
+fn small_objects_of_a_large_heap_come_with_their_memory() {
+    alone(|| {
+        let (resident, all) = count_resident(2048);
+        assert!(resident == all || !prefaults(), "{resident} of {all}");
+    });
+}
+
+#[test]
+fn larger_objects_have_no_memory_before_they_are_touched() {
+    alone(|| {
+        let (resident, all) = count_resident(16 << 10);
+        assert!(resident < all / 8, "{resident} of {all}");
     });
 }
 

@@ -4,7 +4,7 @@
 
 use core::ffi::{CStr, c_int, c_void};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use super::fails;
 
@@ -243,6 +243,25 @@ pub(crate) unsafe fn release(start: NonNull<u8>, bytes: usize, lazily: bool) -> 
     };
     // SAFETY: the caller owns the range, and no object lives in it.
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) == 0 }
+}
+
+/// Has the system back the pages of a committed range now, in one call instead of a fault for each
+/// (`MADV_POPULATE_WRITE`, Linux 5.14). What it does not do comes by faults, as else; and where it refuses to, it is
+/// not asked again.
+///
+/// # Safety
+/// The range was committed by this floor, and its owner calls.
+pub(crate) unsafe fn prefault(start: NonNull<u8>, bytes: usize) {
+    /// **Any thread; atomic**, a note.
+    static REFUSES: AtomicBool = AtomicBool::new(false);
+    if REFUSES.load(Relaxed) || !(start.addr().get() | bytes).is_multiple_of(page_bytes()) {
+        return;
+    }
+    let _errno = KeepErrno::new();
+    // SAFETY: advice changes no contents, and the caller owns the range.
+    if unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) } != 0 {
+        REFUSES.store(true, Relaxed);
+    }
 }
 
 /// Ends the access to a committed range and gives its pages back: it is as when it was reserved. False if the
