@@ -261,6 +261,16 @@ pub(crate) fn class_at(address: usize) -> Option<SizeClass> {
     is_multiple(offset, reciprocal).then_some(class)
 }
 
+/// The watched class of the span that has the page of `address`, which may be anything.
+#[cfg(feature = "preload")]
+#[inline(always)] // Part of the fast path of C's `free` for such objects.
+pub(crate) fn watched_class_at(address: usize) -> Option<SizeClass> {
+    // Acquire as in `place_of`.
+    let arena = untagged(entry_of(address)?.load(Acquire))?;
+    let (class, _) = class_and_offset(arena.entry(address).addr(), address);
+    class.is_watched().then_some(class)
+}
+
 /// Whether an offset in a span is a multiple of its slots' bytes, of which this is the reciprocal
 /// (ceil(2^32 / bytes)): in the lower half of the product are `offset / bytes` times what the reciprocal was
 /// rounded up by, and the remainder times the reciprocal. False if that is zero.

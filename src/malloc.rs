@@ -170,19 +170,33 @@ unsafe extern "C-unwind" fn free_guarded_from(
 /// [`alloc`] for `caller`.
 #[inline(never)]
 pub(crate) fn alloc_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if size > SMALL_MAX_BYTES {
+        return alloc_large(size, align, false, caller);
+    }
     alloc_of(class_for(size, align), size, align, caller)
 }
 
 #[inline]
 fn alloc_of(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
-    let magazines = runtime::magazines();
-    let object = magazines.get(class).pop();
-    if is_rare(object) {
+    let object = alloc_at_once(class, size);
+    if object.is_null() {
         return alloc_of_slow(class, size, align, caller);
     }
-    if magazines.counts_down(size) {
-        return noted(class, at_sample_point(object, class, size, align, caller));
+    object
+}
+
+/// An object of `class` for a request of `size` bytes, if the magazine has one and it is no sample; else null.
+#[inline(always)] // The fast path beyond 2 KiB.
+pub(crate) fn alloc_at_once(class: SizeClass, size: usize) -> *mut u8 {
+    let magazines = runtime::magazines();
+    if magazines.would_be_due(size) {
+        return ptr::null_mut();
     }
+    let object = magazines.get(class).pop();
+    if is_rare(object) {
+        return ptr::null_mut();
+    }
+    magazines.counts_down(size);
     noted(class, object)
 }
 
@@ -195,13 +209,22 @@ fn noted(class: SizeClass, object: *mut u8) -> *mut u8 {
     object
 }
 
-/// [`alloc_of`] when the magazine has nothing to hand out at once, or the object is large.
+/// [`alloc_of`] when the magazine has nothing to hand out at once, the object is a sample, or large.
 #[inline(never)]
 fn alloc_of_slow(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
     if class == SizeClass::NONE {
         return alloc_large(size, align, false, caller);
     }
-    noted(class, alloc_small(class, size, align, caller))
+    let magazines = runtime::magazines();
+    let object = magazines.get(class).pop();
+    let object = if is_rare(object) {
+        alloc_small(class, size, align, caller)
+    } else if magazines.counts_down(size) {
+        at_sample_point(object, class, size, align, caller)
+    } else {
+        object
+    };
+    noted(class, object)
 }
 
 /// Allocates an object of `class` for a request of `size` bytes at a multiple of `align`.
@@ -355,6 +378,15 @@ fn check_is_guarded(object: *mut u8, class: SizeClass) {
         other => other,
     };
     fatal_in("realloc", crime, object.addr());
+}
+
+/// Frees an object of a watched class that the program has, if the magazine takes it.
+#[cfg(feature = "preload")]
+#[inline(always)] // The fast path of C's `free` for such objects.
+pub(crate) fn free_at_once(class: SizeClass, object: *mut u8) -> bool {
+    let magazines = runtime::magazines();
+    let magazine = magazines.get(class);
+    magazine.has_room() && arena::give_back_held(class, object.addr()) && magazine.push(object)
 }
 
 /// Frees an object of `class`, of which it is known that the program had it.

@@ -145,14 +145,19 @@ impl Magazine {
         object
     }
 
+    /// Whether it is not full.
+    #[inline(always)] // Part of the free of a watched object, as the next one.
+    pub(crate) fn has_room(&self) -> bool {
+        self.top() != self.limit.get()
+    }
+
     /// Puts an object on top, without a note (`filter`). False if the magazine is full.
-    #[inline(always)] // Part of the free of a watched object.
+    #[inline(always)]
     pub(crate) fn push(&self, object: *mut u8) -> bool {
-        let top = self.top();
-        let has_room = top != self.limit.get();
+        let has_room = self.has_room();
         if has_room {
             // SAFETY: it has room.
-            unsafe { self.put(top, object) };
+            unsafe { self.put(self.top(), object) };
         }
         has_room
     }

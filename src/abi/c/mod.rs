@@ -42,9 +42,9 @@ mod start;
 use core::ffi::c_void;
 use core::ptr;
 
-use crate::arena::{Place, class_at, held_class, place_of, take_held};
+use crate::arena::{Place, class_at, held_class, place_of, take_held, watched_class_at};
 use crate::base::fatal::{Crime, fatal, fatal_in};
-use crate::base::size_class::{SizeClass, class_for, class_for_direct};
+use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_stepped};
 use crate::mcache::is_rare;
 use crate::mspan::MSpan;
 use crate::record::{self, raw::Kind};
@@ -120,6 +120,12 @@ unsafe extern "C-unwind" fn allocate_rest_from(
     frame: usize,
     return_address: usize,
 ) -> *mut c_void {
+    if let Some(class) = class_for_stepped(size, align) {
+        let object = malloc::alloc_at_once(class, size);
+        if !object.is_null() {
+            return object.cast();
+        }
+    }
     allocate_from(size, align, Caller::new(frame, return_address))
 }
 
@@ -141,6 +147,7 @@ unsafe extern "C-unwind" fn allocate_slow_from(
 }
 
 /// [`allocate`] for `caller`, not fast.
+#[inline(never)]
 fn allocate_from(size: usize, align: usize, caller: Caller) -> *mut c_void {
     if size > SIZE_MAX - (align - 1) {
         return out_of_memory();
@@ -257,6 +264,19 @@ unsafe extern "C-unwind" fn release_slow_from(
     frame: usize,
     return_address: usize,
 ) {
+    // Where calls are recorded, and in secure mode, magazines have no room.
+    if let Some(class) = watched_class_at(object.addr())
+        && malloc::free_at_once(class, object)
+    {
+        return;
+    }
+    release_rest(object, Caller::new(frame, return_address));
+}
+
+/// [`release`] of what no magazine takes, or is no object.
+#[cold]
+#[inline(never)]
+fn release_rest(object: *mut u8, caller: Caller) {
     if object.is_null() {
         return;
     }
@@ -264,10 +284,13 @@ unsafe extern "C-unwind" fn release_slow_from(
         record::note(Kind::Free, object.cast(), 0, 1);
     }
     if guarded::contains(object.addr()) {
-        return guarded::free(object, None, Caller::new(frame, return_address));
+        return guarded::free(object, None, caller);
     }
     if secure::is_on() && !has_no_bytes(object) {
         return release_secure(object, Told::Nothing);
+    }
+    if is_large(object) {
+        return malloc::free_large(object, None);
     }
     // An object of no bytes may lie where a note of the secure mode's is, which nobody takes away.
     if !secure::is_on()
@@ -277,7 +300,6 @@ unsafe extern "C-unwind" fn release_slow_from(
     }
     match live_span("free", object) {
         Some(span) if span.is_zero() => zero::free(span, object),
-        Some(span) if span.class() == SizeClass::NONE => malloc::free_large(object, None),
         Some(span) if span.class().is_watched() => fatal(Crime::DoubleFree, object.addr()),
         Some(span) => malloc::free_small(span.class(), object),
         None => foreign::report("free", object.addr()),
@@ -287,6 +309,14 @@ unsafe extern "C-unwind" fn release_slow_from(
 fn release_secure(object: *mut u8, told: Told) {
     if !secure::free(object, told) {
         foreign::report("free", object.addr());
+    }
+}
+
+/// Whether the pages of a large object are there.
+fn is_large(object: *mut u8) -> bool {
+    match place_of(object.addr()) {
+        Place::Live(span) => span.class() == SizeClass::NONE && !span.is_zero(),
+        _ => false,
     }
 }
 
