@@ -94,7 +94,8 @@ pub(crate) fn finds_room() -> bool {
 /// After a slow call that allocated. The caller holds no lock, and none of its own state is in pieces.
 #[inline]
 pub(crate) fn after_alloc() {
-    if !background::sees_to_it() && at_slow_call() {
+    if !background::sees_to_it() {
+        at_slow_call();
         background::start_if_useful();
     }
 }
@@ -108,19 +109,18 @@ pub(crate) fn after_free() {
     }
 }
 
-/// Takes a step if one is due. Whether this was one of the calls that look.
+/// Takes a step if one is due.
 #[inline]
-fn at_slow_call() -> bool {
+fn at_slow_call() {
     // Relaxed: who reads an old time meets the lock, or a step that finds nothing to do.
     let next_ns = NEXT_STEP_NS.load(Relaxed);
     if next_ns != 0 && !runtime::looks_at_clock() {
-        return false;
+        return;
     }
     let now_ns = sys::coarse_ns();
     if now_ns >= next_ns {
         step_of_call(now_ns);
     }
-    true
 }
 
 #[cold]

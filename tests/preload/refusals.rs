@@ -158,8 +158,8 @@ fn a_thread_that_the_system_does_not_wake_ends_the_process() {
         .args(&["100", "1", "no-forks"])
         .run();
     assert_eq!(run.status.signal(), Some(libc::SIGABRT), "{run}");
-    assert_eq!(
-        run.stderr,
-        "spanmalloc: the system refuses to wake a thread (futex)\n"
-    );
+    // Several threads may meet it in the same moment.
+    let line = "spanmalloc: the system refuses to wake a thread (futex)\n";
+    assert!(run.stderr.starts_with(line), "{run}");
+    assert_eq!(run.stderr.replace(line, ""), "", "{run}");
 }
