@@ -122,7 +122,7 @@ const SPAN_BYTES_GOAL: usize = 16 << 10;
 const SLOTS_MIN: usize = 4;
 /// Objects of a class with more bytes than these are *watched*: it is noted of each whether the program has it
 /// ([`arena`](crate::arena), Invariant 4), so that a second free is seen at once. A power of two. An allocation and its
-/// free take about 45 instructions more by that. What is smaller has faster calls, and notes in more cache lines.
+/// free take about 50 instructions more by that. What is smaller has faster calls, and notes in more cache lines.
 pub(crate) const WATCHED_FROM_BYTES: usize = 4096;
 /// The smallest watched class.
 const FIRST_WATCHED: usize = {
