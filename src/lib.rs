@@ -39,8 +39,8 @@
 //! 1. The Layout gives the class. No look at the object, its span or any header.
 //! 2. The object is pushed to the magazine of the freeing thread, whoever allocated it, unless it waits there
 //!    already as far as a small table tells: a double free. Done.
-//! 3. Full: the oldest half, or all where a thread frees only, goes to the depot as a batch; if that is full too, object by object into
-//!    the bitmaps of their spans, each bit tested first.
+//! 3. Full: the oldest half, or all of it if the thread frees only, goes to the depot as a batch; if that is full
+//!    too, object by object into the bitmaps of their spans, each bit tested first.
 //! 4. A span whose last object comes back returns its pages to mheap.
 //! 5. The pages stay backed. The scavenger releases what goes beyond the most that was in use in the
 //!    last seconds, in a thread of its own ([`background`]) or a little at a time in slow calls.
