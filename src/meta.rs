@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// begins.
 const ALIGN_MAX: usize = CHUNK_BYTES / 4;
 
-/// The part of the newest chunk that is still unused.
+/// A part of a chunk that is still unused.
 struct Rest {
     start: Option<NonNull<u8>>,
     bytes: usize,
@@ -34,9 +34,17 @@ struct Rest {
 // SAFETY: the unused part of a mapping belongs to nobody, whichever thread looks at it.
 unsafe impl Send for Rest {}
 
-static RECORDS: Mutex<Rest> = Mutex::new(Rest {
-    start: None,
-    bytes: 0,
+/// What is unused of chunks.
+struct Rests {
+    /// Of the newest chunk, behind what was carved.
+    newest: Rest,
+    /// The longest of what was left before records of a large alignment, or of older chunks.
+    gap: Rest,
+}
+
+static RECORDS: Mutex<Rests> = Mutex::new(Rests {
+    newest: Rest::NONE,
+    gap: Rest::NONE,
 });
 
 /// Bytes handed out for records so far. **Any thread; atomic**, a counter.
@@ -114,20 +122,45 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
 }
 
 fn carve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
-    let mut rest = RECORDS.lock();
-    if let Some(found) = rest.take(bytes, align) {
+    let mut rests = RECORDS.lock();
+    if let Some(found) = rests.take(bytes, align) {
         return Some(found);
     }
-    let chunk = map(CHUNK_BYTES)?;
-    *rest = Rest {
-        start: Some(chunk),
+    let chunk = Rest {
+        start: Some(map(CHUNK_BYTES)?),
         bytes: CHUNK_BYTES,
     };
-    rest.take(bytes, align)
+    let older = core::mem::replace(&mut rests.newest, chunk);
+    rests.keep(older);
+    rests.take(bytes, align)
+}
+
+impl Rests {
+    fn take(&mut self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        if let Some((_, found)) = self.gap.take(bytes, align) {
+            return Some(found);
+        }
+        let (padding, found) = self.newest.take(bytes, align)?;
+        self.keep(padding);
+        Some(found)
+    }
+
+    /// Keeps a part for smaller records, if it is longer than the one that is kept.
+    fn keep(&mut self, rest: Rest) {
+        if rest.bytes > self.gap.bytes {
+            self.gap = rest;
+        }
+    }
 }
 
 impl Rest {
-    fn take(&mut self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    const NONE: Self = Self {
+        start: None,
+        bytes: 0,
+    };
+
+    /// Takes a record from the start on, and what lies before it to be aligned.
+    fn take(&mut self, bytes: usize, align: usize) -> Option<(Self, NonNull<u8>)> {
         let start = self.start?;
         let padding = start.addr().get().wrapping_neg() & (align - 1);
         if padding + bytes > self.bytes {
@@ -139,7 +172,11 @@ impl Rest {
             start: Some(next),
             bytes: self.bytes - padding - bytes,
         };
-        Some(found)
+        let before = Self {
+            start: Some(start),
+            bytes: padding,
+        };
+        Some((before, found))
     }
 }
 
@@ -184,5 +221,24 @@ mod tests {
             assert!(sys::is_readable(first) && sys::is_readable(limit - 8));
             assert!(!sys::is_readable(first - 8) && !sys::is_readable(limit));
         }
+    }
+
+    #[test]
+    fn what_an_aligned_record_leaves_before_it_is_used() {
+        let mut rests = Rests {
+            newest: Rest {
+                start: map(CHUNK_BYTES),
+                bytes: CHUNK_BYTES,
+            },
+            gap: Rest::NONE,
+        };
+        let first = rests.take(64, 64);
+        let aligned = rests.take(1000, ALIGN_MAX);
+        let small = rests.take(64, 64);
+        let long = rests.take(ALIGN_MAX, 64);
+        assert!(first.is_some() && first < small && small < aligned && aligned < long);
+        let aligned = aligned.map_or(1, |aligned| aligned.addr().get());
+        assert!(aligned.is_multiple_of(ALIGN_MAX));
+        assert_eq!(rests.take(CHUNK_BYTES, 64), None);
     }
 }

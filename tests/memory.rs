@@ -389,7 +389,7 @@ fn without_address_space_allocation_fails_and_all_memory_can_be_used_again() {
             let again = exhaust(&mut numbers, |_| 100_000);
             assert!(again >= large * 9 / 10, "{again} objects after {large}");
             let small = exhaust(&mut numbers, |numbers| 500 + numbers.size(9));
-            assert!(small * 1000 > 40 * MIB, "{small} objects");
+            assert!(small * 1000 > 40 * MIB, "{small} objects, {:?}", stats());
             trim();
         }
         // What can't be had at once is null, and no harm.
