@@ -15,7 +15,7 @@ use crate::sync::Mutex;
 /// Batches that the producer of the model makes, and its fresh records.
 const BATCHES: usize = 3;
 /// A class whose depot keeps two batches, so that the producer meets a full one too.
-const DEPOT_CLASS: SizeClass = class_for(4096, 8);
+const DEPOT_CLASS: SizeClass = class_for(1024, 8);
 
 fn object(number: usize) -> *mut u8 {
     ptr::without_provenance_mut(number)
