@@ -313,6 +313,7 @@ fn free_aligned(object: *mut u8, size: usize, align: usize) {
     }
 }
 
+/// Frees an object of `class` beyond 2 KiB; in secure mode also a large one, which no magazine takes.
 #[inline]
 fn free_of(class: SizeClass, object: *mut u8, size: usize, align: usize) {
     let magazines = runtime::magazines();

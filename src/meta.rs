@@ -1,7 +1,7 @@
 //! Memory for the allocator's own records, never from the heap that it serves.
 //!
 //! Records (spans, mcaches, arenas, batches) are carved one after another from zeroed mappings of
-//! [`CHUNK_BYTES`] and never go back to the system; who frees a record keeps it in a list of its
+//! [`CHUNK_BYTES`], and from what larger alignments left before them, and never go back to the system; who frees a record keeps it in a list of its
 //! own kind, so a record's address is a record of that kind for ever. A stale pointer to one
 //! therefore never faults.
 //!
