@@ -126,6 +126,9 @@ pub(crate) struct Arena {
     pub(crate) broken_blocks: AtomicU32,
     /// Which pages are free. **Under the `mheap::HEAP` lock.**
     pages: UnsafeCell<Committed>,
+    /// Which of those that are free are filled.
+    #[cfg(feature = "secure")]
+    pub(crate) filled: secure::FilledPages,
     /// The watched objects that the program has: see [`held`].
     held: Held,
     /// The live span of each page, and its class from [`CLASS_SHIFT`] on. **Written by who holds the

@@ -26,7 +26,7 @@ use crate::counters::{Pages, calls};
 use crate::mheap::run_cache::{self, FreeRun, RUN_PAGES_MAX};
 use crate::mheap::{self, Room, Run, huge, spans};
 use crate::mspan::MSpan;
-use crate::{profile, runtime, sys};
+use crate::{profile, runtime, secure, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
 /// cheaper than the system calls and page faults of a mapping each time.
@@ -80,6 +80,7 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
         return None;
     };
     let start = run.start();
+    secure::pages_are_used(run.arena, run.first, run.count);
     if zeroed && !run.fresh {
         // SAFETY: the run is ours, committed, and has at least that many bytes.
         unsafe { start.write_bytes(0, pages as usize * PAGE_BYTES) };
@@ -343,6 +344,7 @@ fn resize_in_place(object: *mut u8, size: usize) -> bool {
             if !mheap::extend_run(&run, extra) {
                 return false;
             }
+            secure::pages_are_used(arena, first + old, extra);
             arena.set_span(first + old, extra, Some(span));
             Pages::Large.resized(span.bytes(), new * PAGE_BYTES);
             span.set_extent(object, new as u32);

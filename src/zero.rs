@@ -23,7 +23,7 @@ use crate::mspan::{Freed, MSpan, ZERO_SLOT_BYTES};
 use crate::sync::Mutex;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
-use crate::sys;
+use crate::{secure, sys};
 
 /// The first zero span with a free slot; the others follow by `next` and `prev`.
 struct Partial(Option<NonNull<MSpan>>);
@@ -116,6 +116,7 @@ fn make_span() -> Option<&'static MSpan> {
         run_cache::put(run);
         return None;
     };
+    secure::pages_are_used(run.arena, run.first, pages);
     // SAFETY: record and run are ours alone; the record is filled before anyone can find it. If the system has
     // no mapping left, the pages can be accessed, and that is all.
     let span = unsafe {

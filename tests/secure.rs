@@ -16,7 +16,8 @@ use std::thread;
 
 use common::crime::{
     DOUBLE_FREE, FOREIGN, FREE_MEMORY, INTERIOR, NOT_OURS, WRONG_LAYOUT, alloc, dies,
-    dies_for_each, dies_for_each_with, faults_for_each_with, free, layout, tell, told, write,
+    dies_for_each, dies_for_each_with, faults_for_each_with, for_each, free, layout, tell, told,
+    write,
 };
 use common::{Numbers, Object, alone, assert_passed, is_alone, run_alone, run_alone_with};
 use spanmalloc::{Config, Configured, Secure, SpanMalloc, stats, trim};
@@ -105,6 +106,43 @@ fn write_after_free_is_seen_when_the_memory_is_used_again() {
         }
     };
     dies_for_each(WRITE_AFTER_FREE, &SIZES[..8], crime);
+}
+
+/// Allocates many objects of 5,000 bytes, frees all, changes one whose span is gone by then, and allocates others of
+/// so many bytes.
+fn reuse_after_write(other: usize) {
+    let objects: Vec<_> = (0..2000).map(|_| alloc(5000)).collect();
+    objects.iter().for_each(|object| free(*object, 5000));
+    let changed = objects[objects.len() / 2];
+    tell(changed);
+    write(changed, 0);
+    for _ in 0..20_000_000 / other {
+        alloc(other);
+    }
+    panic!("it is used again unseen");
+}
+
+const FILL_ALONE: [(&str, &str); 1] = [("SPANMALLOC_SECURE", "fill")];
+
+#[test]
+fn write_after_free_is_seen_when_a_large_object_gets_the_pages() {
+    dies_for_each_with(WRITE_AFTER_FREE, &[100_000], &FILL_ALONE, |other| {
+        reuse_after_write(other);
+    });
+}
+
+#[test]
+fn write_after_free_is_seen_when_objects_of_another_class_get_the_pages() {
+    let crime = |other| {
+        reuse_after_write(other);
+    };
+    for_each(&[48, 3000], &FILL_ALONE, crime, |output| {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let address = |text: &str| usize::from_str_radix(text.trim().trim_start_matches("0x"), 16);
+        let seen = stderr.split(WRITE_AFTER_FREE).nth(1).expect("a sentence");
+        let before = address(&told(output)[0]).unwrap() - address(seen).unwrap();
+        assert!(before < 3072, "not the object that has it: {stderr}");
+    });
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::base::PAGE_BYTES;
 use crate::config::{self, Release};
 use crate::pages::Taken;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use crate::{backed, sys};
+use crate::{backed, secure, sys};
 
 /// Pages released by one system call: 4 MiB, so that no call keeps its caller for long.
 pub(crate) const RELEASE_PAGES: u32 = 512;
@@ -113,6 +113,7 @@ fn release_run(mut heap: HeapGuard, arena: &'static Arena, taken: Taken) -> (Hea
             HAS_DIRTY_RELEASED.store(true, Relaxed);
         }
         huge_pages::after_release(arena, first, count);
+        secure::pages_are_released(arena, first, count);
     }
     let mut heap = HEAP.lock();
     if !gone {

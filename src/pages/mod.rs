@@ -50,7 +50,7 @@ const WORD_PAGES: u32 = u64::BITS;
 const CHUNK_WORDS: usize = (CHUNK_PAGES / WORD_PAGES) as usize;
 
 /// Words of the bitmap of an arena.
-const ARENA_WORDS: usize = (ARENA_PAGES / WORD_PAGES) as usize;
+pub(crate) const ARENA_WORDS: usize = (ARENA_PAGES / WORD_PAGES) as usize;
 
 /// Chunks in an arena.
 const ARENA_CHUNKS: usize = (ARENA_PAGES / CHUNK_PAGES) as usize;

@@ -10,7 +10,8 @@
 //!   the object, and of which size. A free exchanges it. Large objects have it in the record.
 //! * *canary*: an object is at least one byte shorter than its slot, and the bytes behind it are the canary
 //!   (`bytes`), which a free and a change of size look at.
-//! * *fill*: freed slots are filled, and verified when they are handed out again, or when their span goes.
+//! * *fill*: freed slots are filled, and verified when they are handed out again, and when their span goes; what it
+//!   leaves stays filled, and is verified in the next use of its pages (`filled`).
 //! * *quarantine*: each mcache keeps the objects that its thread freed last, and a random one of them goes on
 //!   when there is no more room (`quarantine`).
 //! * *random*: a random object of the magazine is handed out, and arenas lie at random addresses.
@@ -29,6 +30,8 @@
 
 #[cfg(feature = "secure")]
 mod bytes;
+#[cfg(feature = "secure")]
+mod filled;
 #[cfg(feature = "secure")]
 mod guards;
 #[cfg(not(feature = "secure"))]

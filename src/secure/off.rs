@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::arena::Arena;
 use crate::counters::PageObjects;
 use crate::mspan::MSpan;
 use crate::sys::caller::Caller;
@@ -37,6 +38,10 @@ pub(crate) fn realloc(_: *mut u8, _: Told, _: usize, _: usize, _: Caller) -> Opt
 pub(crate) fn span_is_made(_: &MSpan) {}
 
 pub(crate) fn span_ends(_: &MSpan) {}
+
+pub(crate) fn pages_are_used(_: &Arena, _: u32, _: u32) {}
+
+pub(crate) fn pages_are_released(_: &Arena, _: u32, _: u32) {}
 
 pub(crate) fn released_slots(_: &MSpan, _: usize, _: usize) {}
 

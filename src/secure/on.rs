@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) use super::filled::{FilledPages, forget as pages_are_released, pages_are_used};
 pub(crate) use super::guards::{
     bytes as guard_bytes, clear as clear_guard, pages as guard_pages, set as set_guard,
 };

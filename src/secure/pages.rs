@@ -111,16 +111,17 @@ fn finish(object: *mut u8, size: usize, guard: usize, clears: bool, caller: Call
     profile::count(object, SizeClass::NONE, size, caller)
 }
 
-/// A span whose pages nobody has gets another use: if it was filled, it is verified.
-pub(super) fn span_ends(span: &MSpan) {
+/// A span whose pages nobody has gets another use: if it was filled, it is verified. Whether it was.
+pub(super) fn span_ends(span: &MSpan) -> bool {
     if State::of(span) != State::Filled {
-        return;
+        return false;
     }
     // SAFETY: the span has that many bytes, and is the caller's.
     if !unsafe { bytes::is_filled(span.base(), span.bytes()) } {
         fatal(Crime::WriteAfterFree, span.base().addr());
     }
     State::set(span, State::Freed);
+    true
 }
 
 /// The program has an object of `size` bytes from here on.

@@ -3,9 +3,10 @@
 #![allow(unsafe_code)]
 
 use super::bytes::{self, SHORT_BYTES};
+use super::filled;
 use super::on::{Told, mode};
 use super::states::{Spot, State, States, Word};
-use crate::arena::slots_at;
+use crate::arena::{Arena, slots_at};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::config::Secure;
@@ -339,32 +340,77 @@ pub(super) fn resize(object: *mut u8, size: usize) {
 
 /// A fresh span has slots that nobody has had. Nobody else knows the span.
 pub(crate) fn span_is_made(span: &MSpan) {
-    if super::on::is_on() {
-        // Without memory the states come later, with the first object.
-        States::make(span, State::NEW);
+    if !super::on::is_on() {
+        return;
+    }
+    let filled = filled::pages_of(span);
+    let state = if filled == span.pages() {
+        State::FILLED
+    } else {
+        State::NEW
+    };
+    // Without memory the states come later, with the first object.
+    let states = States::make(span, state);
+    if filled == 0 {
+        return;
+    }
+    if let Some(states) = states.filter(|_| filled < span.pages()) {
+        let slot_bytes = span.class().geometry().slot_bytes as usize;
+        for (index, state) in states.all().enumerate() {
+            let start = index * slot_bytes;
+            if filled::has(span, start..start + slot_bytes) {
+                state.set(State::FILLED);
+            }
+        }
+    }
+    if let Some((arena, first)) = Arena::containing(span.base()) {
+        filled::forget(arena, first, span.pages());
     }
 }
 
-/// A span of which nobody has an object goes: what was freed there is verified for the last time.
+/// A span of which nobody has an object goes: what was freed there is verified, and stays filled.
 pub(crate) fn span_ends(span: &'static MSpan) {
     if span.class() == SizeClass::NONE {
-        return super::pages::span_ends(span);
+        if super::pages::span_ends(span) {
+            filled::note(span, 0..span.bytes());
+        }
+        return;
     }
     let Some(states) = States::of(span) else {
         return;
     };
     let geometry = span.class().geometry();
     let slot_bytes = geometry.slot_bytes as usize;
+    let mut run = 0..0;
     for (index, state) in states.all().enumerate() {
-        if state.get() == State::FILLED {
-            let object = span.slot_address(index, geometry);
-            // SAFETY: the slot has that many bytes, and nobody has it, nor the span.
-            if !unsafe { bytes::is_filled(object, slot_bytes) } {
-                fatal(Crime::WriteAfterFree, object.addr());
-            }
+        let start = index * slot_bytes;
+        if state.get() != State::FILLED {
+            filled::note(span, run);
+            run = start + slot_bytes..start + slot_bytes;
+            continue;
         }
+        let object = span.slot_address(index, geometry);
+        // SAFETY: the slot has that many bytes, and nobody has it, nor the span.
+        if !unsafe { bytes::is_filled(object, slot_bytes) } {
+            fatal(Crime::WriteAfterFree, object.addr());
+        }
+        run.end = start + slot_bytes;
     }
+    if !run.is_empty() {
+        run.end += fill_rest(span, run.end);
+    }
+    filled::note(span, run);
     States::end(span);
+}
+
+/// Fills what a span that ends has behind its last slot, up to its guard; so many bytes.
+fn fill_rest(span: &MSpan, slots_end: usize) -> usize {
+    let rest = span.bytes() - super::guards::bytes_of(span) - slots_end;
+    if rest > 0 {
+        // SAFETY: nobody has the span.
+        unsafe { bytes::fill(span.base().wrapping_add(slots_end), rest) };
+    }
+    rest
 }
 
 /// Memory in these bytes of a span, from its start on, goes back to the system, and what was filled there is

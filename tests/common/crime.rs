@@ -77,7 +77,9 @@ pub fn faults_for_each_with<F: FnOnce(usize)>(
     });
 }
 
-fn for_each<F: FnOnce(usize)>(
+/// Runs `crime` for each of the numbers in a process of its own, with variables in the environment; looks at what it
+/// did.
+pub fn for_each<F: FnOnce(usize)>(
     numbers: &[usize],
     variables: &[(&str, &str)],
     crime: F,
