@@ -44,6 +44,34 @@ fn a_peak_of_small_objects_goes_back_by_trim() {
 }
 
 #[test]
+fn spans_drain_while_objects_come_and_go_at_random() {
+    alone(|| {
+        let size = 288;
+        let mut numbers = Numbers(3);
+        let mut objects: Vec<_> = (0..60_000).map(|seed| Object::new(size, 1, seed)).collect();
+        // A third is left, in no order, and is replaced, in no order.
+        while objects.len() > 20_000 {
+            objects.swap_remove(numbers.below(objects.len()));
+        }
+        for seed in 0..800_000 {
+            if numbers.below(2) == 0 || objects.len() < 15_000 {
+                objects.push(Object::new(size, 1, seed));
+            } else {
+                objects.swap_remove(numbers.below(objects.len()));
+            }
+        }
+        let stats = stats();
+        let class = stats
+            .classes
+            .iter()
+            .find(|class| class.object_bytes == size);
+        let class = class.unwrap();
+        let live = 100 * class.live_bytes / (class.spans * class.span_bytes);
+        assert!(live >= 50, "{live} %, {class:?}");
+    });
+}
+
+#[test]
 fn a_peak_in_other_threads_goes_back_by_trim() {
     alone(|| {
         let peak_of = |seed| {

@@ -8,9 +8,10 @@ use crate::{mcentral, tiny};
 /// [`MAGAZINE_BYTES`], but [`LEAST_AT_FIRST`]. They are not paid for, and 1,000 threads may have them all.
 const CAPACITY_AT_FIRST: usize = 8;
 const LEAST_AT_FIRST: usize = 4;
-/// Slow calls of one kind in a row that are no chance: a walk at random would have turned. For as many a magazine
-/// doubles while spans are sparse.
+/// Slow calls of one kind in a row that are no chance: a walk at random would have turned.
 const CALLS_OF_A_TREND: u8 = 3;
+/// For so many of one kind in a row a magazine doubles while spans are sparse.
+const CALLS_A_DOUBLING: u8 = 6;
 
 /// What a slow call does. Zero bytes are valid.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl MCache {
             return most;
         }
         // With capacity, a walk at random between empty and full takes its square to turn.
-        let doublings = (calls.in_a_row / CALLS_OF_A_TREND).min(MAGAZINE_MAX.ilog2() as u8);
+        let doublings = (calls.in_a_row / CALLS_A_DOUBLING).min(MAGAZINE_MAX.ilog2() as u8);
         most.min(capacity_at_first(class) << doublings)
     }
 

@@ -57,7 +57,7 @@ use crate::secure::{Quarantine, Random};
 use crate::shards::shard_here;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::sync::busy::Busy;
-use crate::{meta, profile, secure as mode, sys};
+use crate::{mcentral, meta, profile, secure as mode, sys};
 use capacity::{Slow, SlowCalls};
 use filter::Filter;
 use large::LargeCache;
@@ -301,8 +301,10 @@ impl MCache {
             return;
         }
         if !has_grown {
-            // Who frees only needs none of them soon, and comes back the later the more leave.
-            let left = if self.last[class.index()].get().are_a_trend() {
+            // Who frees only needs none of them soon, and comes back the later the more leave. Where the spans are
+            // sparse, what leaves lets them drain: what stays is soon in use again, wherever it lies.
+            let is_trend = self.last[class.index()].get().are_a_trend();
+            let left = if is_trend || mcentral::is_sparse(class, here) {
                 0
             } else {
                 self.capacity_of(class).min(capacity) / 2
