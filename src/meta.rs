@@ -54,7 +54,7 @@ static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Memory for one `T`, all bytes zero, at the alignment of `T` and never given back.
 ///
-/// `None` if the system has no memory. Constant time but for the system call of a new chunk.
+/// `None` if the system has no memory. Constant time but for the system calls of a new chunk.
 pub(crate) fn alloc<T>() -> Option<NonNull<T>> {
     alloc_at::<T, 1>()
 }
@@ -122,17 +122,36 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
 }
 
 fn carve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    if let Some(found) = RECORDS.lock().take(bytes, align) {
+        return Some(found);
+    }
+    // Without the lock, as it takes a few system calls.
+    let start = map(CHUNK_BYTES);
     let mut rests = RECORDS.lock();
     if let Some(found) = rests.take(bytes, align) {
+        // Another thread has mapped one meanwhile.
+        drop(rests);
+        if let Some(start) = start {
+            unmap_chunk(start);
+        }
         return Some(found);
     }
     let chunk = Rest {
-        start: Some(map(CHUNK_BYTES)?),
+        start: Some(start?),
         bytes: CHUNK_BYTES,
     };
     let older = core::mem::replace(&mut rests.newest, chunk);
     rests.keep(older);
     rests.take(bytes, align)
+}
+
+/// Gives a chunk back of which nothing was carved.
+fn unmap_chunk(start: NonNull<u8>) {
+    let guard = sys::page_bytes();
+    let bytes = guard + CHUNK_BYTES + guard;
+    // SAFETY: what `map` has made, with its guards, and nobody else knows it.
+    unsafe { sys::unmap(start.sub(guard), bytes) };
+    MAPPED_BYTES.fetch_sub(bytes, Relaxed);
 }
 
 impl Rests {

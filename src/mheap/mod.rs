@@ -8,15 +8,16 @@
 //!
 //! Invariants:
 //!
-//! 1. A page is free in its arena's bitmap, in a run cache, or held by one span.
+//! 1. A committed page is free in its arena's bitmap, in a run cache, held by one span, or just claimed.
 //! 2. `index` has the longest free run of each arena.
 //! 3. `dirty_pages` is the number of free pages, over all arenas, that are still backed by memory.
 //!
-//! The lock is never held across a release of pages to the system: they are taken out, released,
-//! and put back. It is held across commits, which are rare and must not race.
+//! The lock is never held across a release or a commit of pages: they are taken out, released, and put back, or
+//! claimed, committed, and added. It is held across the reservation of an arena.
 
 #![allow(unsafe_code)]
 
+mod growth;
 pub(crate) mod huge;
 pub(crate) mod huge_pages;
 mod limit;
@@ -32,14 +33,14 @@ use core::ptr::NonNull;
 use huge::Huge;
 
 use crate::arena::{ARENA_BYTES, Arena};
+use crate::backed;
 use crate::base::PAGE_BYTES;
 use crate::base::pace::Pace;
 use crate::mspan::MSpan;
-use crate::pages::{CHUNK_PAGES, MAX_ARENAS, RunIndex, Taken};
+use crate::pages::{MAX_ARENAS, RunIndex, Taken};
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
 use crate::sync::{Guard, Mutex};
-use crate::{backed, sys};
 
 /// A run of pages that belongs to its holder.
 #[derive(Clone, Copy)]
@@ -158,13 +159,16 @@ pub(crate) fn alloc_run(count: u32, align_pages: u32) -> Option<Run> {
     let mut heap = HEAP.lock();
     let is_tight = align_pages == 1 && backed::above_limit(count as usize * PAGE_BYTES) > 0;
     let backed = is_tight.then(|| limit::alloc_backed(&mut heap, count));
-    let run = backed
-        .flatten()
-        .or_else(|| heap.alloc(count, align_pages))
-        .or_else(|| {
-            heap.grow(count + align_pages - 1)?;
-            heap.alloc(count, align_pages)
-        })?;
+    let mut run = backed.flatten().or_else(|| heap.alloc(count, align_pages));
+    let run = loop {
+        if let Some(run) = run {
+            break run;
+        }
+        let growth = heap.claim(count + align_pages - 1)?;
+        heap = growth.commit(heap)?;
+        // Another thread may have taken the pages meanwhile.
+        run = heap.alloc(count, align_pages);
+    };
     limit::fits(heap, &run).then_some(run)
 }
 
@@ -194,9 +198,14 @@ pub(crate) fn extend_run(run: &Run, extra: u32) -> bool {
     if missing > 0 {
         let free = committed.committed_pages - end;
         let in_the_way = committed.pages.trailing_free(committed.committed_pages) < free;
-        if in_the_way || !heap.commit(run.arena, missing) {
+        if in_the_way {
             return false;
         }
+        let growth = heap.claim_of(run.arena, missing);
+        let Some(guard) = growth.commit(heap) else {
+            return false;
+        };
+        heap = guard;
     }
     // SAFETY: the lock is held, and the first reference is not used any more.
     let taken = unsafe { run.arena.committed() }.pages.alloc_at(end, extra);
@@ -315,76 +324,6 @@ impl Heap {
             self.dirty_pages += count as usize;
         }
         self.reindex(arena);
-    }
-
-    /// Commits pages, so that a run of `needed` pages is free.
-    fn grow(&mut self, needed: u32) -> Option<()> {
-        if let Some(arena) = self
-            .count
-            .checked_sub(1)
-            .and_then(|last| self.arenas[last as usize])
-        {
-            // SAFETY: `self` is reached through the lock only.
-            let committed = unsafe { arena.committed() };
-            let tail = committed.pages.trailing_free(committed.committed_pages);
-            let missing = needed.saturating_sub(tail);
-            if committed.committed_pages + missing <= arena.limit_pages {
-                return self.commit(arena, missing).then_some(());
-            }
-            // The rest of the last arena is for smaller runs from here on.
-            let rest = arena.limit_pages - committed.committed_pages;
-            if rest > 0 {
-                self.commit(arena, rest);
-            }
-        }
-        self.grow_by_arena(needed)
-    }
-
-    /// Reserves a further arena and commits `needed` pages of it.
-    fn grow_by_arena(&mut self, needed: u32) -> Option<()> {
-        let id = self.count;
-        if id as usize == MAX_ARENAS {
-            return None;
-        }
-        let arena = Arena::reserve(id, needed)?;
-        self.arenas[id as usize] = Some(arena);
-        self.count += 1;
-        self.reserved_pages += arena.limit_pages as usize;
-        self.commit(arena, needed).then_some(())
-    }
-
-    /// Commits at least `count` further pages of an arena, which become free. Commits whole chunks
-    /// where that can be had: a chunk (4 MiB) keeps system calls rare and costs no memory before it
-    /// is touched.
-    fn commit(&mut self, arena: &'static Arena, count: u32) -> bool {
-        // SAFETY: `self` is reached through the lock only.
-        let committed = unsafe { arena.committed() };
-        let first = committed.committed_pages;
-        let exact = first + count;
-        let system_pages = (sys::page_bytes() / PAGE_BYTES).max(1) as u32;
-        let whole_chunks = exact.next_multiple_of(CHUNK_PAGES).min(arena.limit_pages);
-        for end in [
-            whole_chunks,
-            exact.next_multiple_of(system_pages).min(arena.limit_pages),
-        ] {
-            let bytes = (end - first) as usize * PAGE_BYTES;
-            let start = arena.page_start(first);
-            // SAFETY: the range is the arena's own, not committed yet; its ends are multiples of
-            // the system's page size, because every end so far is.
-            if !unsafe { sys::commit(start, bytes) } {
-                continue;
-            }
-            // SAFETY: as above; what is only reserved has no place in core dumps.
-            unsafe { sys::set_dumped(start, bytes, true) };
-            huge_pages::advise_growth(arena, first, end - first, self.committed_pages);
-            committed.committed_pages = end;
-            committed.pages.grow(first, end - first);
-            self.committed_pages += (end - first) as usize;
-            self.free_pages += (end - first) as usize;
-            self.reindex(arena);
-            return true;
-        }
-        false
     }
 }
 
