@@ -26,6 +26,7 @@ use crate::counters::{Pages, calls};
 use crate::mheap::run_cache::{self, FreeRun, RUN_PAGES_MAX};
 use crate::mheap::{self, Room, Run, huge, spans};
 use crate::mspan::MSpan;
+use crate::shards::shard_here;
 use crate::{profile, runtime, secure, sys};
 
 /// Bytes from which a growing object that has to move gets a mapping of its own. Below, copying is
@@ -72,11 +73,11 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
                 return reuse(span, pages, zeroed);
             }
         },
-        1 => run_cache::take(pages)?,
+        1 => run_cache::take(pages, shard_here())?,
         _ => mheap::alloc_run(pages, align_pages)?,
     };
     let Some(record) = spans::take_record() else {
-        run_cache::put(run);
+        run_cache::put(run, shard_here());
         return None;
     };
     let start = run.start();
@@ -332,11 +333,12 @@ fn resize_in_place(object: *mut u8, size: usize) -> bool {
             Pages::Large.resized(span.bytes(), new as usize * PAGE_BYTES);
             span.set_extent(object, new);
             arena.set_span(first + new, old - new, None);
-            run_cache::put(Run {
+            let tail = Run {
                 first: first + new,
                 count: old - new,
                 ..run
-            });
+            };
+            run_cache::put(tail, shard_here());
             true
         }
         _ if new < arena::RUN_PAGES_MAX => {

@@ -20,6 +20,7 @@ use crate::base::size_class::{SLOTS_MAX, SizeClass};
 use crate::counters::Pages;
 use crate::mheap::{self, run_cache, spans};
 use crate::mspan::{Freed, MSpan, ZERO_SLOT_BYTES};
+use crate::shards::shard_here;
 use crate::sync::Mutex;
 #[cfg(feature = "lock-stats")]
 use crate::sync::usage::LockUse;
@@ -113,7 +114,7 @@ fn make_span() -> Option<&'static MSpan> {
     let pages = ((SLOTS_MAX * ZERO_SLOT_BYTES / PAGE_BYTES) as u32).max(system_pages);
     let run = mheap::alloc_run(pages, system_pages)?;
     let Some(record) = spans::take_record() else {
-        run_cache::put(run);
+        run_cache::put(run, shard_here());
         return None;
     };
     secure::pages_are_used(run.arena, run.first, pages);

@@ -90,12 +90,12 @@ const EMPTY: Bins = Bins {
 static SHARDS: [CachePadded<Mutex<Bins>>; MAX_SHARDS] =
     [const { CachePadded::new(Mutex::new(EMPTY)) }; MAX_SHARDS];
 
-/// Takes `count` pages (below [`ARENA_PAGES`]), from the cache or the heap. `None` if the system has
+/// Takes `count` pages (below [`ARENA_PAGES`]), from the cache of a shard or the heap. `None` if the system has
 /// no memory.
-pub(crate) fn take(count: u32) -> Option<Run> {
+pub(crate) fn take(count: u32, shard: usize) -> Option<Run> {
     debug_assert!(count > 0 && count < ARENA_PAGES);
     if count as usize <= RUN_PAGES_MAX {
-        let cached = SHARDS[shard_here()].lock().pop(count); // The guard ends here.
+        let cached = SHARDS[shard % MAX_SHARDS].lock().pop(count); // The guard ends here.
         if let Some(run) = cached.and_then(FreeRun::into_pages) {
             return Some(run);
         }
@@ -121,10 +121,10 @@ pub(crate) fn is_cached(count: u32) -> bool {
     count as usize <= RUN_PAGES_MAX
 }
 
-/// Gives a run back, to the cache or the heap.
-pub(crate) fn put(run: Run) {
+/// Gives a run back, to the cache of a shard or the heap.
+pub(crate) fn put(run: Run, shard: usize) {
     if is_cached(run.count) {
-        let mut bins = SHARDS[shard_here()].lock();
+        let mut bins = SHARDS[shard % MAX_SHARDS].lock();
         if bins.push(run.count, FreeRun::Pages(run)) {
             return;
         }

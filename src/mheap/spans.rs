@@ -56,7 +56,7 @@ const PREFAULTED_FROM_BYTES: usize = 4 << 20;
 /// Makes a span of a size class, with all slots taken: the caller hands them out. `None` if the
 /// system has no memory.
 pub(crate) fn alloc_span(class: SizeClass, home: usize) -> Option<&'static MSpan> {
-    make_span(class, home, run_cache::take)
+    make_span(class, home, |pages| run_cache::take(pages, home))
 }
 
 /// The same at a multiple of `align_pages`.
@@ -89,7 +89,7 @@ fn make_span(
     };
     if class == SizeClass::TINY_BLOCKS {
         let Some(masks) = take_masks() else {
-            run_cache::put(run);
+            run_cache::put(run, home);
             put_record(span);
             return None;
         };
@@ -118,8 +118,10 @@ pub(crate) fn free_span(span: &'static MSpan) {
         secure::span_ends(span);
     }
     secure::clear_guard(span);
+    // Its home needs pages more likely than this CPU, if the two are not the same: another thread's objects were freed.
+    let home = span.home();
     if let Some(run) = into_run(span) {
-        run_cache::put(run);
+        run_cache::put(run, home);
     }
 }
 
