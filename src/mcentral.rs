@@ -25,6 +25,7 @@ pub(crate) use tally::{ClassTally, released_slot_bytes, tally};
 
 use core::ptr::NonNull;
 
+use crate::arena::span_at;
 #[cfg(feature = "profile")]
 use crate::arena::{Place, place_of};
 use crate::base::size_class::{CLASSES, Geometry, MAGAZINES, SizeClass};
@@ -425,6 +426,11 @@ pub(crate) fn take_batch(
     let batch = spans.depot.take(spare);
     shard.depot_hint.store(spans.depot.full_batches(), Relaxed);
     batch
+}
+
+/// The home of the span of an object of `class`.
+pub(crate) fn home_of(class: SizeClass, object: *mut u8) -> Option<usize> {
+    Some(span_at(object.addr(), class.span_class())?.home())
 }
 
 /// Whether much of the memory of `class` in a shard is free slots: a hint.

@@ -47,6 +47,10 @@ impl MCache {
     /// of a full-grown magazine: smaller ones are not worth their place.
     fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8], here: usize) -> bool {
         let fits = class.magazine_max() / 4..=BATCH_MAX;
+        let Some(object) = objects.first() else {
+            return false;
+        };
+        let here = mcentral::home_of(class, *object).unwrap_or(here);
         if !fits.contains(&objects.len())
             || !mcentral::has_room_for_batch(class, here)
             || (!self.last[class.index()].get().are_a_trend() && mcentral::is_sparse(class, here))
