@@ -8,14 +8,19 @@ use std::vec::Vec;
 use loom::thread;
 
 use super::check;
-use crate::base::size_class::{SizeClass, class_for};
-use crate::depot::{Batch, BatchRef, Depot};
+use crate::base::size_class::{CLASSES, SizeClass};
+use crate::depot::{Batch, BatchRef, Depot, capacity};
 use crate::sync::Mutex;
 
 /// Batches that the producer of the model makes, and its fresh records.
 const BATCHES: usize = 3;
+
 /// A class whose depot keeps two batches, so that the producer meets a full one too.
-const DEPOT_CLASS: SizeClass = class_for(1024, 8);
+fn depot_class() -> SizeClass {
+    let mut classes = (1..CLASSES).map(SizeClass::new);
+    let found = classes.find(|class| capacity(*class) == 2);
+    found.unwrap_or_else(|| unreachable!("a class for the model"))
+}
 
 fn object(number: usize) -> *mut u8 {
     ptr::without_provenance_mut(number)
@@ -33,7 +38,6 @@ fn numbers(batch: &mut BatchRef) -> Vec<usize> {
 
 #[test]
 fn a_depot_loses_and_doubles_neither_objects_nor_records() {
-    assert_eq!(crate::depot::capacity(DEPOT_CLASS), 2);
     check(|| {
         let records: Vec<NonNull<Batch>> = (0..BATCHES)
             .map(|_| {
@@ -73,7 +77,7 @@ fn a_depot_loses_and_doubles_neither_objects_nor_records() {
             batch
                 .get()
                 .fill(&[object(2 * number + 1), object(2 * number + 2)]);
-            match depot.lock().put(batch, DEPOT_CLASS) {
+            match depot.lock().put(batch, depot_class()) {
                 Ok(empty) => kept = empty,
                 Err(mut batch) => {
                     seen.extend(numbers(&mut batch)); // To their spans.
@@ -101,7 +105,7 @@ fn a_depot_loses_and_doubles_neither_objects_nor_records() {
         );
         // A full batch buys an empty record out of the depot, and is taken back at once.
         while let Some(batch) = left.pop() {
-            let Ok(empty) = depot.put(batch, DEPOT_CLASS) else {
+            let Ok(empty) = depot.put(batch, depot_class()) else {
                 unreachable!("it is empty")
             };
             let batch = depot.take(&mut None).unwrap();
