@@ -21,10 +21,9 @@ use crate::arena::{self, ARENA_BYTES, Place, place_of};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::base::{PAGE_BYTES, pages_for};
-use crate::config::{self, HugePages};
 use crate::counters::{Pages, calls};
 use crate::mheap::run_cache::{self, FreeRun, RUN_PAGES_MAX};
-use crate::mheap::{self, Room, Run, huge, spans};
+use crate::mheap::{self, Room, Run, huge, huge_pages, spans};
 use crate::mspan::MSpan;
 use crate::shards::shard_here;
 use crate::{profile, runtime, secure, sys};
@@ -436,7 +435,7 @@ fn has_grown(base: NonNull<u8>, old: usize, bytes: usize, room: Room) {
     Pages::Huge.resized(old, bytes);
     huge::changed(old, bytes);
     room.keep();
-    if config::huge_pages() != HugePages::Never {
+    if huge_pages::are_wanted() {
         // SAFETY: whole system pages of a mapping of ours.
         unsafe { sys::advise_huge_pages(base, bytes) };
     }

@@ -4,15 +4,21 @@
 //! small heaps do without ([`FROM_PAGES`]). When a part of one goes back to the system, the kernel would
 //! fill the hole again, at the next fault or by its own thread (khugepaged), so the block is marked as
 //! one for small pages, until all of it is free and released.
+//!
+//! Nor is each huge page to be had at a good price: the kernel may have to move memory for it, and where it is the guest of
+//! a host that takes free memory back, a huge page takes 8.5 ms, 512 small ones 1 ms, as those are mostly of memory that
+//! others have just given up. So where a fresh span is the first in a huge page, and gets its memory at once, that is timed,
+//! and after a slow one the process asks for no more ([`SLOW_NS`]).
 
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
 
+use super::Run;
 use crate::arena::{Arena, HUGE_PAGE_BYTES};
 use crate::base::PAGE_BYTES;
 use crate::config::{self, HugePages};
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sys;
 
 /// Committed pages from which on the heap asks for transparent huge pages as it grows: 32 MiB. A huge
@@ -20,13 +26,29 @@ use crate::sys;
 /// 1 M slots from 84 to 78 ns an operation and 16 threads in the style of mstress from 153 to 142,
 /// for 2 to 7 MiB of RSS.
 const FROM_PAGES: usize = 4096;
+/// CPU time of the first touch of a huge page from which on small ones are cheaper: 512 of them take 0.3 to 1 ms, and a
+/// huge one 0.1 to 0.6 ms if there is nothing but to clear it.
+const SLOW_NS: u64 = 2_000_000;
+
+/// Whether one was slow. **Any thread; atomic.** Never unset.
+static ARE_SLOW: AtomicBool = AtomicBool::new(false);
+
 /// Heap pages of a huge page.
 pub(super) const HUGE_PAGE_PAGES: u32 = (HUGE_PAGE_BYTES / PAGE_BYTES) as u32;
+
+/// Whether huge pages are asked for where they are worth it.
+pub(crate) fn are_wanted() -> bool {
+    match config::huge_pages() {
+        HugePages::Auto => !ARE_SLOW.load(Relaxed),
+        HugePages::Always => true,
+        HugePages::Never => false,
+    }
+}
 
 /// Asks for huge pages where the heap grows: in pages committed just now, besides `committed` ones.
 pub(super) fn advise_growth(arena: &Arena, first: u32, count: u32, committed: usize) {
     let wanted = match config::huge_pages() {
-        HugePages::Auto => committed >= FROM_PAGES,
+        HugePages::Auto => committed >= FROM_PAGES && are_wanted(),
         HugePages::Always => true,
         HugePages::Never => {
             // SAFETY: pages of the arena, committed.
@@ -38,6 +60,22 @@ pub(super) fn advise_growth(arena: &Arena, first: u32, count: u32, committed: us
         // SAFETY: as above.
         unsafe { sys::advise_huge_pages(arena.page_start(first), bytes_of(count)) };
         arena.huge_blocks.fetch_or(blocks(first, count), Relaxed);
+    }
+}
+
+/// Does what touches the pages of a fresh run for the first time. If they are the first of a huge page, it is timed.
+pub(super) fn touching(run: &Run, touch: impl FnOnce()) {
+    let place = run.first % HUGE_PAGE_PAGES;
+    let is_first = place == 0 || place + run.count > HUGE_PAGE_PAGES;
+    // Relaxed: a note.
+    let block = blocks(run.first + run.count - 1, 1);
+    if !is_first || run.arena.huge_blocks.load(Relaxed) & block == 0 || !are_wanted() {
+        return touch();
+    }
+    let start_ns = sys::thread_cpu_ns();
+    touch();
+    if sys::thread_cpu_ns().saturating_sub(start_ns) > SLOW_NS {
+        ARE_SLOW.store(true, Relaxed);
     }
 }
 
@@ -82,7 +120,7 @@ fn break_blocks(arena: &Arena, first: u32, count: u32) {
 /// Asks for huge pages in the blocks of these pages, if they were broken.
 fn restore_blocks(arena: &Arena, first: u32, count: u32) {
     let mask = blocks(first, count);
-    if arena.broken_blocks.load(Relaxed) & mask == 0 || config::huge_pages() == HugePages::Never {
+    if arena.broken_blocks.load(Relaxed) & mask == 0 || !are_wanted() {
         return;
     }
     let broken = arena.broken_blocks.fetch_and(!mask, Relaxed) & mask;
@@ -120,6 +158,39 @@ fn bytes_of(pages: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alone::alone;
+    use crate::large;
+
+    /// Bytes of the process in huge pages, after its heap has grown to 128 MiB.
+    fn huge_bytes_of_a_large_heap() -> usize {
+        for _ in 0..128 {
+            let object = large::alloc(1 << 20, 16, false);
+            // SAFETY: an object of that many bytes.
+            unsafe { object.write_bytes(1, 1 << 20) };
+        }
+        let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+        let line = rollup
+            .lines()
+            .find(|line| line.starts_with("AnonHugePages"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
+    fn no_more_are_asked_for_after_a_slow_one() {
+        let are_there =
+            |name| std::fs::read_to_string(name).is_ok_and(|mode| mode.contains("[madvise]"));
+        if !are_there("/sys/kernel/mm/transparent_hugepage/enabled") {
+            return;
+        }
+        alone(|| {
+            ARE_SLOW.store(true, Relaxed);
+            assert_eq!(huge_bytes_of_a_large_heap(), 0);
+            ARE_SLOW.store(false, Relaxed);
+            // One at least, be it slow.
+            assert!(huge_bytes_of_a_large_heap() >= HUGE_PAGE_BYTES);
+        });
+    }
 
     #[test]
     fn pages_lie_in_their_blocks() {

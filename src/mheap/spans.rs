@@ -7,7 +7,7 @@
 
 use core::ptr::NonNull;
 
-use super::{Run, run_cache};
+use super::{Run, huge_pages, run_cache};
 use crate::base::PAGE_BYTES;
 use crate::base::size_class::SizeClass;
 use crate::mspan::{MSpan, TinyMasks};
@@ -101,8 +101,10 @@ fn make_span(
         && class.object_bytes() <= PREFAULTED_MAX_BYTES
         && backed::bytes() >= PREFAULTED_FROM_BYTES
     {
-        // SAFETY: the run is committed, and ours.
-        unsafe { sys::prefault(run.start(), pages as usize * PAGE_BYTES - guard) };
+        huge_pages::touching(&run, || {
+            // SAFETY: the run is committed, and ours.
+            unsafe { sys::prefault(run.start(), pages as usize * PAGE_BYTES - guard) };
+        });
     }
     secure::set_guard(span, guard);
     run.arena.set_span(run.first, pages, Some(span));
