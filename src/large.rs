@@ -55,6 +55,11 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     object.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
 
+/// A zeroed object of fresh pages gets its memory at once up to so many bytes, as C's library clears below them: many are
+/// read before they are written, which takes two faults for a page, the second of which halts the program's other
+/// threads. Larger ones may be used sparsely.
+const PREFAULTED_MAX_BYTES: usize = 128 << 10;
+
 /// Whether an object is a run of pages of an arena. Else it has a mapping of its own.
 fn fits_arena(size: usize, align: usize) -> bool {
     let pages = pages_for(size.max(1));
@@ -81,9 +86,13 @@ fn alloc_run(pages: u32, align_pages: u32, zeroed: bool) -> Option<NonNull<u8>> 
     };
     let start = run.start();
     secure::pages_are_used(run.arena, run.first, run.count);
+    let bytes = pages as usize * PAGE_BYTES;
     if zeroed && !run.fresh {
         // SAFETY: the run is ours, committed, and has at least that many bytes.
-        unsafe { start.write_bytes(0, pages as usize * PAGE_BYTES) };
+        unsafe { start.write_bytes(0, bytes) };
+    } else if zeroed && bytes <= PREFAULTED_MAX_BYTES && spans::prefaults() {
+        // SAFETY: as above.
+        unsafe { sys::prefault(start, bytes) };
     }
     // SAFETY: record and run are ours alone; the record is filled before anyone can find it.
     let span = unsafe {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::alloc::{Layout, alloc, dealloc, realloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -132,7 +132,7 @@ fn prefaults() -> bool {
 }
 
 /// Makes 16 MiB of objects that nobody touches: how many of the last half have memory, and how many they are.
-fn count_resident(bytes: usize) -> (usize, usize) {
+fn count_resident(bytes: usize, alloc: unsafe fn(Layout) -> *mut u8) -> (usize, usize) {
     set_config(config().huge_pages(HugePages::Never));
     let layout = Layout::from_size_align(bytes, 8).unwrap();
     // SAFETY: the layout has a size.
@@ -151,7 +151,7 @@ fn count_resident(bytes: usize) -> (usize, usize) {
 #[test]
 fn small_objects_of_a_large_heap_come_with_their_memory() {
     alone(|| {
-        let (resident, all) = count_resident(2048);
+        let (resident, all) = count_resident(2048, alloc);
         assert!(resident == all || !prefaults(), "{resident} of {all}");
     });
 }
@@ -159,7 +159,23 @@ fn small_objects_of_a_large_heap_come_with_their_memory() {
 #[test]
 fn larger_objects_have_no_memory_before_they_are_touched() {
     alone(|| {
-        let (resident, all) = count_resident(16 << 10);
+        let (resident, all) = count_resident(16 << 10, alloc);
+        assert!(resident < all / 8, "{resident} of {all}");
+    });
+}
+
+#[test]
+fn zeroed_objects_of_up_to_128_kib_come_with_their_memory() {
+    alone(|| {
+        let (resident, all) = count_resident(128 << 10, alloc_zeroed);
+        assert!(resident == all || !prefaults(), "{resident} of {all}");
+    });
+}
+
+#[test]
+fn larger_zeroed_objects_have_no_memory_before_they_are_touched() {
+    alone(|| {
+        let (resident, all) = count_resident(136 << 10, alloc_zeroed);
         assert!(resident < all / 8, "{resident} of {all}");
     });
 }

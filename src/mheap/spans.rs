@@ -69,6 +69,11 @@ pub(crate) fn alloc_aligned_span(
     make_span(class, home, |pages| super::alloc_run(pages, align_pages))
 }
 
+/// Whether fresh memory that is likely to be touched comes at once.
+pub(crate) fn prefaults() -> bool {
+    backed::bytes() >= PREFAULTED_FROM_BYTES
+}
+
 fn make_span(
     class: SizeClass,
     home: usize,
@@ -97,10 +102,7 @@ fn make_span(
     } else {
         secure::span_is_made(span);
     }
-    if run.fresh
-        && class.object_bytes() <= PREFAULTED_MAX_BYTES
-        && backed::bytes() >= PREFAULTED_FROM_BYTES
-    {
+    if run.fresh && class.object_bytes() <= PREFAULTED_MAX_BYTES && prefaults() {
         huge_pages::touching(&run, || {
             // SAFETY: the run is committed, and ours.
             unsafe { sys::prefault(run.start(), pages as usize * PAGE_BYTES - guard) };
