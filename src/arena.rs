@@ -191,16 +191,35 @@ pub(crate) fn place_of(address: usize) -> Place {
 #[inline]
 pub(crate) fn span_at(address: usize, class: SizeClass) -> Option<&'static MSpan> {
     // Acquire as in `place_of`.
-    let arena = untagged(entry_of(address)?.load(Acquire))?;
-    let entry = arena.entry(address);
-    // As in `Arena::set_span`.
-    let class_of_entry = if class.is_tiny() { 0 } else { class.index() };
-    if entry.addr() >> CLASS_SHIFT != class_of_entry {
-        return None;
+    untagged(entry_of(address)?.load(Acquire))?.span_at(address, class)
+}
+
+/// [`span_at`] for many addresses, most of which lie in the arena of the one before.
+pub(crate) struct Lookup {
+    number: usize,
+    arena: Option<&'static Arena>,
+}
+
+impl Lookup {
+    pub(crate) const fn new() -> Self {
+        Self {
+            number: usize::MAX,
+            arena: None,
+        }
     }
-    // SAFETY: entries of pages point to span records, which live for ever.
-    let span = unsafe { entry.map_addr(|entry| entry & SPAN_MASK).as_ref() }?;
-    (!class.is_tiny() || span.class() == class).then_some(span)
+
+    /// As [`span_at`].
+    #[inline(always)] // The loop over objects that lie anywhere is all that calls it.
+    pub(crate) fn span_at(&mut self, address: usize, class: SizeClass) -> Option<&'static MSpan> {
+        let number = address / ARENA_BYTES;
+        if number != self.number {
+            *self = Self {
+                number,
+                arena: untagged(entry_of(address)?.load(Acquire)),
+            };
+        }
+        self.arena?.span_at(address, class)
+    }
 }
 
 /// A span of slots, as the entry of one of its pages tells.
@@ -400,6 +419,20 @@ impl Arena {
     fn entry(&self, address: usize) -> *mut MSpan {
         // Acquire pairs with the Release in `set_span`: the span's record is filled.
         self.spans[page_of(address)].load(Acquire)
+    }
+
+    /// As the function of this name, for an address in this arena.
+    #[inline]
+    fn span_at(&self, address: usize, class: SizeClass) -> Option<&'static MSpan> {
+        let entry = self.entry(address);
+        // As in `set_span`.
+        let class_of_entry = if class.is_tiny() { 0 } else { class.index() };
+        if entry.addr() >> CLASS_SHIFT != class_of_entry {
+            return None;
+        }
+        // SAFETY: entries of pages point to span records, which live for ever.
+        let span = unsafe { entry.map_addr(|entry| entry & SPAN_MASK).as_ref() }?;
+        (!class.is_tiny() || span.class() == class).then_some(span)
     }
 
     /// Makes `span` (or none) the live span of `count` pages from `first`, which the caller holds.

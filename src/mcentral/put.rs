@@ -11,7 +11,7 @@ mod tests;
 use core::ptr::NonNull;
 
 use super::{TINY_CLASSES, free_span, shard_of};
-use crate::arena::{Place, place_of, span_at};
+use crate::arena::{Lookup, Place, place_of, span_at};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
 use crate::mspan::MSpan;
@@ -69,12 +69,13 @@ unsafe fn free_scattered(
     let geometry = class.geometry();
     let slot_bytes = geometry.slot_bytes as usize;
     let (mut freed, mut listed) = (0, 0);
+    let mut lookup = Lookup::new();
     for &[object, next] in objects.array_windows() {
         let distance = next.addr().wrapping_sub(object.addr());
         if distance == slot_bytes || distance == slot_bytes.wrapping_neg() {
             break;
         }
-        let Some(span) = span_at(object.addr(), class) else {
+        let Some(span) = lookup.span_at(object.addr(), class) else {
             break;
         };
         if span.home() != home || span.is_sampled() {

@@ -84,10 +84,11 @@ impl MSpan {
     #[inline(always)] // As above.
     fn slot_of(&self, geometry: &Geometry, object: *mut u8) -> Option<usize> {
         let offset = object.addr().wrapping_sub(self.base().addr());
-        // An offset that is a slot's gives its index. Whatever another one gives is not its own.
-        let slot = (offset as u64).wrapping_mul(u64::from(geometry.reciprocal)) >> 32;
-        let slot = slot as usize;
-        let is_slot = slot * geometry.slot_bytes as usize == offset;
+        // Below the index are the remainder, times the reciprocal, and what that was rounded up by: see
+        // `arena::is_multiple`. The offset fits 32 bits: the object lies in the span.
+        let product = (offset as u64).wrapping_mul(u64::from(geometry.reciprocal));
+        let slot = (product >> 32) as usize;
+        let is_slot = (product as u32) < geometry.reciprocal;
         (is_slot && slot < geometry.slots as usize).then_some(slot)
     }
 
