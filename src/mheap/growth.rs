@@ -117,3 +117,30 @@ impl Growth {
         is_committed
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::alone::alone;
+
+    #[test]
+    fn the_second_of_two_growths_may_be_done_first() {
+        alone(|| {
+            let mut heap = HEAP.lock();
+            let before = heap.tally();
+            let growths = [(); 2].map(|()| heap.claim(CHUNK_PAGES).unwrap());
+            let [first, second] = growths;
+            assert!(first.end <= second.first);
+            let mut heap = second.commit(heap).unwrap();
+            let run = heap.alloc(CHUNK_PAGES, 1).unwrap();
+            let tally = heap.tally();
+            assert!(tally.free - tally.dirty >= tally.fresh, "{tally:?}");
+            let heap = first.commit(heap).unwrap();
+            let after = heap.tally();
+            assert!(after.committed >= before.committed + 2 * CHUNK_PAGES as usize);
+            assert_eq!(after.free, after.committed - CHUNK_PAGES as usize);
+            drop(heap);
+            crate::mheap::free_run(run);
+        });
+    }
+}

@@ -228,8 +228,11 @@ impl Heap {
             committed: self.committed_pages,
             free: self.free_pages,
             dirty: self.dirty_pages,
-            // Those that are just released with their neighbours are not free.
-            fresh: (self.committed_pages - self.touched_pages)
+            // Those that are just released with their neighbours are not free. While one thread commits pages, those
+            // behind them may be in use.
+            fresh: self
+                .committed_pages
+                .saturating_sub(self.touched_pages)
                 .min(self.free_pages - self.dirty_pages),
             huge_free: self.huge.free_pages(),
         }
