@@ -43,17 +43,17 @@ impl MCache {
         mcentral::put(class, objects);
     }
 
-    /// Leaves objects as a batch in the depot; false if it is full. A batch is at least a quarter
-    /// of a full-grown magazine: smaller ones are not worth their place.
+    /// Leaves objects as a batch in the depot of the first one's home, whose threads allocate it most likely; false if that
+    /// is full. A batch is at least a quarter of a full-grown magazine: smaller ones are not worth their place.
     fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8], here: usize) -> bool {
         let fits = class.magazine_max() / 4..=BATCH_MAX;
         let Some(object) = objects.first() else {
             return false;
         };
-        let here = mcentral::home_of(class, *object).unwrap_or(here);
+        let home = mcentral::home_of(class, *object).unwrap_or(here);
         if !fits.contains(&objects.len())
-            || !mcentral::has_room_for_batch(class, here)
-            || (!self.last[class.index()].get().are_a_trend() && mcentral::is_sparse(class, here))
+            || !mcentral::has_room_for_batch(class, home)
+            || (!self.last[class.index()].get().are_a_trend() && mcentral::is_sparse(class, home))
         {
             return false;
         }
@@ -61,7 +61,7 @@ impl MCache {
             return false;
         };
         batch.get().fill(objects);
-        match mcentral::put_batch(class, here, batch) {
+        match mcentral::put_batch(class, home, batch) {
             Ok(spare) => {
                 self.counters.to_depot.add(objects.len());
                 self.spare.set(spare);

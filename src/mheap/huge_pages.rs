@@ -160,35 +160,38 @@ mod tests {
     use super::*;
     use crate::alone::alone;
     use crate::large;
+    use crate::mheap::{HEAP, alloc_run};
 
-    /// Bytes of the process in huge pages, after its heap has grown to 128 MiB.
-    fn huge_bytes_of_a_large_heap() -> usize {
-        for _ in 0..128 {
-            let object = large::alloc(1 << 20, 16, false);
-            // SAFETY: an object of that many bytes.
-            unsafe { object.write_bytes(1, 1 << 20) };
+    /// Blocks for which huge pages have been asked for, when the heap has grown by 64 MiB.
+    fn huge_blocks_of_a_larger_heap() -> u32 {
+        for _ in 0..64 {
+            assert!(!large::alloc(1 << 20, 16, false).is_null());
         }
-        let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-        let line = rollup
-            .lines()
-            .find(|line| line.starts_with("AnonHugePages"));
-        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-        kib.parse::<usize>().unwrap() << 10
+        let heap = HEAP.lock();
+        let arenas = heap.arenas.iter().flatten();
+        arenas
+            .map(|arena| arena.huge_blocks.load(Relaxed).count_ones())
+            .sum()
     }
 
     #[test]
     fn no_more_are_asked_for_after_a_slow_one() {
-        let are_there =
-            |name| std::fs::read_to_string(name).is_ok_and(|mode| mode.contains("[madvise]"));
-        if !are_there("/sys/kernel/mm/transparent_hugepage/enabled") {
-            return;
-        }
         alone(|| {
-            ARE_SLOW.store(true, Relaxed);
-            assert_eq!(huge_bytes_of_a_large_heap(), 0);
-            ARE_SLOW.store(false, Relaxed);
-            // One at least, be it slow.
-            assert!(huge_bytes_of_a_large_heap() >= HUGE_PAGE_BYTES);
+            let blocks = huge_blocks_of_a_larger_heap();
+            assert!(blocks >= 8 && are_wanted(), "{blocks}");
+            let is_huge = |run: &Run| run.arena.huge_blocks.load(Relaxed) != 0;
+            let runs = (0..100).map(|_| alloc_run(HUGE_PAGE_PAGES, 1).unwrap());
+            let run = runs.into_iter().find(is_huge).unwrap();
+            touching(&run, || {});
+            assert!(are_wanted());
+            touching(&run, || {
+                let start_ns = sys::thread_cpu_ns();
+                while sys::thread_cpu_ns() < start_ns + 2 * SLOW_NS {}
+            });
+            assert!(!are_wanted());
+            let blocks = huge_blocks_of_a_larger_heap();
+            huge_blocks_of_a_larger_heap();
+            assert_eq!(huge_blocks_of_a_larger_heap(), blocks);
         });
     }
 
