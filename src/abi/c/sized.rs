@@ -3,9 +3,10 @@
 use core::ffi::{c_int, c_void};
 
 use super::aligned::allocate_aligned;
+use super::resize::{HAS_STAYED, reallocate};
 use super::{
-    ALIGN, HAS_STAYED, SIZE_MAX, allocate, has_no_bytes, reallocate, release, release_secure,
-    usable_size, usable_size_at, usable_size_for,
+    ALIGN, SIZE_MAX, allocate, has_no_bytes, release, release_secure, usable_size, usable_size_at,
+    usable_size_for,
 };
 use crate::base::fatal::{Crime, fatal};
 use crate::secure::{self, Told};
