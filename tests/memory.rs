@@ -11,7 +11,7 @@ use std::thread;
 
 use common::{
     Numbers, Object, address_space_bytes, alone, fill, holds, is_all, limit_address_space,
-    peak_rss_bytes, rss_bytes,
+    peak_rss_bytes, rss_bytes, stay_on_one_cpu,
 };
 use spanmalloc::{SpanMalloc, stats, trim};
 
@@ -46,6 +46,7 @@ fn a_peak_of_small_objects_goes_back_by_trim() {
 #[test]
 fn spans_drain_while_objects_come_and_go_at_random() {
     alone(|| {
+        stay_on_one_cpu();
         let size = 288;
         let mut numbers = Numbers(3);
         let mut objects: Vec<_> = (0..60_000).map(|seed| Object::new(size, 1, seed)).collect();

@@ -8,7 +8,7 @@ use std::process::Output;
 
 use spanmalloc::SpanMalloc;
 
-use super::{is_alone, run_alone_with};
+use super::{is_alone, run_alone_with, stay_on_one_cpu};
 
 pub const DOUBLE_FREE: &str = "double free of";
 pub const FOREIGN: &str = "free of a pointer that is not from this heap:";
@@ -86,6 +86,8 @@ pub fn for_each<F: FnOnce(usize)>(
     assert: impl Fn(&Output),
 ) {
     if is_alone() {
+        // What one CPU's caches keep, another one does not get.
+        stay_on_one_cpu();
         return crime(env::var(NUMBER).unwrap().parse().unwrap());
     }
     for number in numbers {
