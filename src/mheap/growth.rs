@@ -2,7 +2,7 @@
 //!
 //! A range is claimed under the heap's lock, committed without it, and becomes free pages under it again: the system
 //! calls take microseconds, or until another thread's page faults are done. Threads that need pages at the same time
-//! claim a range each.
+//! claim a range each. The child of a `fork` in the middle of it is without the range: address space, no more.
 
 #![allow(unsafe_code)]
 
