@@ -47,12 +47,11 @@ impl MCache {
     /// is full. A batch is at least a quarter of a full-grown magazine: smaller ones are not worth their place.
     fn flush_to_depot(&self, class: SizeClass, objects: &[*mut u8], here: usize) -> bool {
         let fits = class.magazine_max() / 4..=BATCH_MAX;
-        let Some(object) = objects.first() else {
+        let Some(object) = objects.first().filter(|_| fits.contains(&objects.len())) else {
             return false;
         };
         let home = mcentral::home_of(class, *object).unwrap_or(here);
-        if !fits.contains(&objects.len())
-            || !mcentral::has_room_for_batch(class, home)
+        if !mcentral::has_room_for_batch(class, home)
             || (!self.last[class.index()].get().are_a_trend() && mcentral::is_sparse(class, home))
         {
             return false;

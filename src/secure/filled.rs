@@ -110,7 +110,7 @@ pub(crate) fn pages_are_used(arena: &Arena, first: u32, count: u32) {
 /// Aborts if bytes of free memory, whole words, are not as they were filled: with the address of the first word, as the
 /// object that it was part of is not known any more.
 fn verify(start: *mut u8, count: usize) {
-    // SAFETY: bytes of a page that is free, and the caller's; here and below.
+    // SAFETY: at least one whole word, at a word, of a committed page that is free, and the caller's; here and below.
     let are_filled = |start, count| unsafe { bytes::is_filled(start, count) };
     if !are_filled(start, count) {
         let words = (0..count).step_by(size_of::<u64>());

@@ -407,7 +407,7 @@ pub(crate) fn span_ends(span: &'static MSpan) {
 fn fill_rest(span: &MSpan, slots_end: usize) -> usize {
     let rest = span.bytes() - super::guards::bytes_of(span) - slots_end;
     if rest > 0 {
-        // SAFETY: nobody has the span.
+        // SAFETY: nobody has the span, which has that many bytes there; slots and pages are whole words.
         unsafe { bytes::fill(span.base().wrapping_add(slots_end), rest) };
     }
     rest
