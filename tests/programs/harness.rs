@@ -174,7 +174,7 @@ pub struct Stage {
     /// The library to preload; without one, programs run on the system's malloc.
     library: Option<PathBuf>,
     /// Whether the library is in secure mode.
-    is_secure: bool,
+    pub is_secure: bool,
     user: Option<User>,
 }
 
