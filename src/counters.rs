@@ -73,6 +73,12 @@ impl LargeCounters {
         self.freed_bytes.add(bytes);
     }
 
+    /// How many allocations it counted.
+    #[inline]
+    pub(crate) fn allocations(&self) -> u64 {
+        self.allocations.get()
+    }
+
     /// How many times it counted, modulo 2^32.
     pub(crate) fn calls(&self) -> u32 {
         (self.allocations.get() + self.frees.get()) as u32

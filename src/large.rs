@@ -32,15 +32,31 @@ use crate::{profile, runtime, secure, sys};
 /// cheaper than the system calls and page faults of a mapping each time.
 const REMAP_FROM_BYTES: usize = 16 << 20;
 
-/// A large object that this thread has kept; see [`alloc`]. `None` if it has none that fits.
+/// A large object that this thread has kept, if that needs no slow call; see [`alloc`].
 #[inline]
-pub(crate) fn alloc_kept(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u8>> {
-    let pages = pages_for(size.max(1));
-    if align > PAGE_BYTES || pages > RUN_PAGES_MAX {
+pub(crate) fn alloc_at_once(size: usize, align: usize) -> Option<NonNull<u8>> {
+    let pages = pages_kept(size, align)?;
+    let mcache = runtime::own_mcache()?;
+    if !mcache.takes_large_at_once() {
         return None;
     }
-    let span = runtime::mcache()?.take_large(pages as u32)?;
-    reuse(span, pages as u32, zeroed)
+    let span = mcache.take_large(pages)?;
+    drop(mcache);
+    reuse(span, pages, false)
+}
+
+/// A large object that this thread has kept; see [`alloc`]. `None` if it has none that fits.
+pub(crate) fn alloc_kept(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u8>> {
+    let pages = pages_kept(size, align)?;
+    let span = runtime::mcache()?.take_large(pages)?;
+    reuse(span, pages, zeroed)
+}
+
+/// Pages of an object that a thread may have kept; `None` if it keeps none for that.
+#[inline]
+fn pages_kept(size: usize, align: usize) -> Option<u32> {
+    let pages = pages_for(size.max(1));
+    (align <= PAGE_BYTES && pages <= RUN_PAGES_MAX).then_some(pages as u32)
 }
 
 /// Allocates pages for `size` bytes at a multiple of `align`. With `zeroed`, all bytes are zero,
@@ -218,7 +234,6 @@ pub(crate) fn usable_bytes(size: usize, align: usize) -> Option<usize> {
 }
 
 /// The span of a large object. Aborts if `object` is not the start of one.
-#[inline]
 fn live_object(object: *mut u8) -> &'static MSpan {
     match place_of(object.addr()) {
         Place::Live(span) if span.class() != SizeClass::NONE => {
@@ -232,9 +247,24 @@ fn live_object(object: *mut u8) -> &'static MSpan {
     }
 }
 
+/// Frees a large object, as [`free`], if the thread has room for it. False if not, and whenever something else is not as
+/// usual.
+#[inline]
+pub(crate) fn free_at_once(object: *mut u8, size: Option<usize>) -> bool {
+    let Place::Live(span) = place_of(object.addr()) else {
+        return false;
+    };
+    let has_size = |size: usize| pages_for(size.max(1)) * PAGE_BYTES == span.usable_bytes();
+    span.class() == SizeClass::NONE
+        && span.is_usual()
+        && span.base() == object
+        && run_cache::is_cached(span.pages())
+        && size.is_none_or(has_size)
+        && runtime::own_mcache().is_some_and(|mcache| mcache.push_large(span))
+}
+
 /// Frees a large or huge object, which was last asked for with `size` bytes if that is known. Aborts if `object` is
 /// none, or has not that size, rounded up to its pages. Whether this thread keeps it.
-#[inline]
 pub(crate) fn free(object: *mut u8, size: Option<usize>) -> bool {
     let span = live_object(object);
     if size.is_some_and(|size| bytes_for(span, size) != Some(span.usable_bytes())) {
@@ -252,7 +282,6 @@ pub(crate) fn free(object: *mut u8, size: Option<usize>) -> bool {
 }
 
 /// Bytes of the object of a span if `size` are asked for.
-#[inline]
 fn bytes_for(span: &MSpan, size: usize) -> Option<usize> {
     if span.is_huge() {
         return mapping_bytes(size);

@@ -89,7 +89,7 @@ unsafe extern "C-unwind" fn alloc_rest_from(
     let caller = Caller::new(frame, return_address);
     match class_for_stepped(size, align) {
         Some(class) => alloc_of(class, size, align, caller),
-        None if size > SMALL_MAX_BYTES => alloc_large(size, align, false, caller),
+        None if size > SMALL_MAX_BYTES => alloc_large(size, align, caller),
         None => alloc_from(size, align, caller),
     }
 }
@@ -171,7 +171,7 @@ unsafe extern "C-unwind" fn free_guarded_from(
 #[inline(never)]
 pub(crate) fn alloc_from(size: usize, align: usize, caller: Caller) -> *mut u8 {
     if size > SMALL_MAX_BYTES {
-        return alloc_large(size, align, false, caller);
+        return alloc_large(size, align, caller);
     }
     alloc_of(class_for(size, align), size, align, caller)
 }
@@ -213,7 +213,7 @@ fn noted(class: SizeClass, object: *mut u8) -> *mut u8 {
 #[inline(never)]
 fn alloc_of_slow(class: SizeClass, size: usize, align: usize, caller: Caller) -> *mut u8 {
     if class == SizeClass::NONE {
-        return alloc_large(size, align, false, caller);
+        return alloc_large(size, align, caller);
     }
     let magazines = runtime::magazines();
     let object = magazines.get(class).pop();
@@ -269,9 +269,20 @@ pub(crate) fn alloc_from_spans(class: SizeClass) -> *mut u8 {
     })
 }
 
-/// Allocates an object of whole pages; see [`large::alloc`]. One that the thread has kept takes no memory, but
-/// is a slow call still: programs that have large objects only make no others, and the scavenger lives on them.
-pub(crate) fn alloc_large(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
+/// Allocates an object of whole pages; see [`large::alloc`].
+#[inline(never)]
+pub(crate) fn alloc_large(size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if !secure::is_on()
+        && let Some(kept) = large::alloc_at_once(size, align)
+    {
+        return profile::count(kept.as_ptr(), SizeClass::NONE, size, caller);
+    }
+    alloc_large_rest(size, align, false, caller)
+}
+
+/// [`alloc_large`] where it is not fast. An object that the thread has kept takes no memory, but is a slow call still.
+#[inline(never)]
+fn alloc_large_rest(size: usize, align: usize, zeroed: bool, caller: Caller) -> *mut u8 {
     if is_secure() {
         return secure::alloc(size, align, zeroed, caller);
     }
@@ -300,11 +311,12 @@ pub(crate) fn alloc_pages_for_growth(size: usize, align: usize) -> *mut u8 {
 fn free_rest(object: *mut u8, size: usize, align: usize) {
     match class_for_stepped(size, align) {
         Some(class) => free_of(class, object, size, align),
+        None if size > SMALL_MAX_BYTES && !secure::is_on() => free_large(object, Some(size)),
         None => free_aligned(object, size, align),
     }
 }
 
-/// [`free_rest`] of what is large, or may be by its alignment.
+/// [`free_rest`] of what may be large by its alignment.
 #[inline(never)]
 fn free_aligned(object: *mut u8, size: usize, align: usize) {
     match class_for_rest(size, align) {
@@ -427,7 +439,17 @@ pub(crate) fn grow_large(
 }
 
 /// Frees an object of whole pages, with its size if that is known. Aborts if `object` is none, or another size's.
+#[inline(never)]
 pub(crate) fn free_large(object: *mut u8, size: Option<usize>) {
+    if !large::free_at_once(object, size) {
+        free_large_rest(object, size);
+    }
+}
+
+/// [`free_large`] where it is not fast.
+#[cold]
+#[inline(never)]
+fn free_large_rest(object: *mut u8, size: Option<usize>) {
     if !large::free(object, size) {
         scavenge::after_free();
     }
@@ -478,7 +500,7 @@ pub(crate) fn alloc_zeroed_from(size: usize, align: usize, caller: Caller) -> *m
         return secure::alloc(size, align, true, caller);
     }
     if class_for(size, align) == SizeClass::NONE {
-        return alloc_large(size, align, true, caller);
+        return alloc_large_rest(size, align, true, caller);
     }
     let object = alloc_from(size, align, caller);
     if !object.is_null() {

@@ -321,6 +321,12 @@ impl MSpan {
         self.flags.load(Relaxed) & FREE != 0
     }
 
+    /// Whether this is a large object of the program's, in an arena, about which there is nothing else to know.
+    #[inline]
+    pub(crate) fn is_usual(&self) -> bool {
+        self.flags.load(Relaxed) == 0 && !self.is_huge()
+    }
+
     /// Marks a large object as free, or as allocated again. Who owns its pages calls.
     pub(crate) fn set_free(&self, free: bool) {
         self.set_flag(FREE, free);
