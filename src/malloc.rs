@@ -272,12 +272,31 @@ pub(crate) fn alloc_from_spans(class: SizeClass) -> *mut u8 {
 /// Allocates an object of whole pages; see [`large::alloc`].
 #[inline(never)]
 pub(crate) fn alloc_large(size: usize, align: usize, caller: Caller) -> *mut u8 {
-    if !secure::is_on()
-        && let Some(kept) = large::alloc_at_once(size, align)
-    {
-        return profile::count(kept.as_ptr(), SizeClass::NONE, size, caller);
+    let object = alloc_large_at_once(size, align, caller);
+    if object.is_null() {
+        return alloc_large_rest(size, align, false, caller);
     }
-    alloc_large_rest(size, align, false, caller)
+    object
+}
+
+/// An object of whole pages that the thread has kept, if that needs no slow call; else null.
+#[inline]
+pub(crate) fn alloc_large_at_once(size: usize, align: usize, caller: Caller) -> *mut u8 {
+    if secure::is_on() {
+        return ptr::null_mut();
+    }
+    match large::alloc_at_once(size, align) {
+        Some(kept) => profile::count(kept.as_ptr(), SizeClass::NONE, size, caller),
+        None => ptr::null_mut(),
+    }
+}
+
+/// Frees an object of whole pages as [`free_large`], if the thread has room for it and there is nothing unusual about
+/// it; else false.
+#[cfg(feature = "preload")]
+#[inline]
+pub(crate) fn free_large_at_once(object: *mut u8) -> bool {
+    !secure::is_on() && large::free_at_once(object, None)
 }
 
 /// [`alloc_large`] where it is not fast. An object that the thread has kept takes no memory, but is a slow call still.

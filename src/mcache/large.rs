@@ -108,7 +108,11 @@ impl MCache {
     /// nothing but large objects make no other slow calls, and the scavenger lives on them.
     #[inline]
     pub(crate) fn takes_large_at_once(&self) -> bool {
-        !self.counters.large.allocations().is_multiple_of(CALLS_A_SLOW_ONE)
+        !self
+            .counters
+            .large
+            .allocations()
+            .is_multiple_of(CALLS_A_SLOW_ONE)
     }
 
     /// Keeps a large object that was freed, with its pages; false if it must not. It is counted as freed then.

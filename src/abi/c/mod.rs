@@ -47,7 +47,9 @@ use resize::reallocate;
 
 use crate::arena::{Place, class_at, held_class, place_of, take_held, watched_class_at};
 use crate::base::fatal::{Crime, fatal, fatal_in};
-use crate::base::size_class::{SizeClass, class_for, class_for_direct, class_for_stepped};
+use crate::base::size_class::{
+    SMALL_MAX_BYTES, SizeClass, class_for, class_for_direct, class_for_stepped,
+};
 use crate::mcache::is_rare;
 use crate::mspan::MSpan;
 use crate::record::{self, raw::Kind};
@@ -118,13 +120,18 @@ unsafe extern "C-unwind" fn allocate_rest_from(
     frame: usize,
     return_address: usize,
 ) -> *mut c_void {
-    if let Some(class) = class_for_stepped(size, align) {
-        let object = malloc::alloc_at_once(class, size);
-        if !object.is_null() {
-            return object.cast();
+    let caller = Caller::new(frame, return_address);
+    let object = match class_for_stepped(size, align) {
+        Some(class) => malloc::alloc_at_once(class, size),
+        None if size > SMALL_MAX_BYTES && !record::is_on() => {
+            malloc::alloc_large_at_once(size, align, caller)
         }
+        None => ptr::null_mut(),
+    };
+    if object.is_null() {
+        return allocate_from(size, align, caller);
     }
-    allocate_from(size, align, Caller::new(frame, return_address))
+    object.cast()
 }
 
 entry! {
@@ -266,6 +273,9 @@ unsafe extern "C-unwind" fn release_slow_from(
     if let Some(class) = watched_class_at(object.addr())
         && malloc::free_at_once(class, object)
     {
+        return;
+    }
+    if !record::is_on() && malloc::free_large_at_once(object) {
         return;
     }
     release_rest(object, Caller::new(frame, return_address));
