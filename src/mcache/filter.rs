@@ -146,13 +146,12 @@ impl MCache {
         let base = NonNull::from(self).addr().get();
         let slots = self.slots.as_ptr().addr();
         let index = (base + noted).wrapping_sub(slots) / size_of::<Slot>();
-        let first = self.slots_of(class).as_ptr().addr();
-        let first = (first - slots) / size_of::<Slot>() + 1;
-        (first..first + self.len(class)).contains(&index)
-            && self
-                .slots
-                .get(index)
-                .is_some_and(|slot| slot.get() == object)
+        let holds = |slot: &Slot| slot.get() == object;
+        self.slots.get(index).is_some_and(holds) && {
+            let first = self.slots_of(class).as_ptr().addr();
+            let first = (first - slots) / size_of::<Slot>() + 1;
+            (first..first + self.len(class)).contains(&index)
+        }
     }
 
     /// Leaves an object that does not wait there in a magazine. False if the magazine is full.

@@ -2,7 +2,7 @@
 
 use core::ffi::{c_int, c_void};
 
-use super::{ALIGN, SIZE_MAX, allocate, allocate_from, out_of_memory};
+use super::{ALIGN, SIZE_MAX, allocate, allocate_at_once, allocate_from, out_of_memory};
 use crate::sys;
 use crate::sys::caller::{Caller, entry};
 
@@ -33,15 +33,18 @@ unsafe extern "C-unwind" fn posix_memalign_from(
     if !align.is_power_of_two() || align < size_of::<*mut c_void>() {
         return libc::EINVAL;
     }
-    let errno = sys::errno();
     let align = align.max(ALIGN);
-    let object = match align > SIZE_MAX / 2 {
-        true => out_of_memory(),
-        false => allocate_from(size, align, Caller::new(frame, return_address)),
-    };
+    let mut object = allocate_at_once(size, align);
     if object.is_null() {
-        sys::set_errno(errno);
-        return libc::ENOMEM;
+        let errno = sys::errno();
+        object = match align > SIZE_MAX / 2 {
+            true => out_of_memory(),
+            false => allocate_from(size, align, Caller::new(frame, return_address)),
+        };
+        if object.is_null() {
+            sys::set_errno(errno);
+            return libc::ENOMEM;
+        }
     }
     // SAFETY: the caller's pointer is valid for the write of a pointer.
     unsafe { target.write(object) };

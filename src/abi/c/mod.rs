@@ -151,6 +151,15 @@ unsafe extern "C-unwind" fn allocate_slow_from(
     allocated(malloc::alloc_small(class, size, align, caller), size, align)
 }
 
+/// An object from a magazine, if nothing else is to be done for it; else null.
+#[inline]
+fn allocate_at_once(size: usize, align: usize) -> *mut c_void {
+    let class = class_for_direct(size, align).or_else(|| class_for_stepped(size, align));
+    class.map_or(ptr::null_mut(), |class| {
+        malloc::alloc_at_once(class, size).cast()
+    })
+}
+
 /// [`allocate`] for `caller`, not fast.
 #[inline(never)]
 fn allocate_from(size: usize, align: usize, caller: Caller) -> *mut c_void {
@@ -356,15 +365,21 @@ fn live_span(function: &str, object: *mut u8) -> Option<&'static MSpan> {
 
 /// The class of the object that is there, if it has one. Aborts if it waits to be handed out again, as far as this
 /// thread knows. In secure mode only for objects of no bytes, which have none.
-#[inline]
+#[inline(always)] // The fast path of `realloc`.
 fn class_in_use(function: &str, object: *mut u8) -> Option<SizeClass> {
     let Some(class) = class_at(object.addr()) else {
         return held_class(object.addr()).filter(|_| !secure::is_on());
     };
     if runtime::magazines().waits(class, object) {
-        fatal_in(function, Crime::FreeMemory, object.addr());
+        waiting_is_used(function, object);
     }
     Some(class)
+}
+
+#[cold]
+#[inline(never)]
+fn waiting_is_used(function: &str, object: *mut u8) -> ! {
+    fatal_in(function, Crime::FreeMemory, object.addr())
 }
 
 /// Bytes of an object that may be used; zero for null and for what is not from this heap.

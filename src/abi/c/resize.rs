@@ -6,8 +6,8 @@ use core::ffi::c_void;
 use core::ptr;
 
 use super::{
-    ALIGN, SIZE_MAX, allocate_from, class_in_use, foreign, has_no_bytes, live_span,
-    or_out_of_memory, out_of_memory, release, usable_of,
+    ALIGN, SIZE_MAX, allocate_at_once, allocate_from, class_in_use, foreign, has_no_bytes,
+    live_span, or_out_of_memory, out_of_memory, release, usable_of,
 };
 use crate::base::size_class::{SizeClass, class_for};
 use crate::record::{self, raw::Kind};
@@ -181,16 +181,18 @@ unsafe fn move_to_new_for(
     size: usize,
     caller: Caller,
 ) -> *mut c_void {
-    let errno = sys::errno();
-    let new = allocate_from(size, ALIGN, caller);
-    // SAFETY: the caller's contract.
-    let moved = unsafe { move_to(object, usable, new, size) };
-    if moved.is_null() && size <= usable {
-        sys::set_errno(errno);
-        HAS_STAYED.store(true, Relaxed);
-        return object;
+    let mut new = allocate_at_once(size, ALIGN);
+    if new.is_null() {
+        let errno = sys::errno();
+        new = allocate_from(size, ALIGN, caller);
+        if new.is_null() && size <= usable {
+            sys::set_errno(errno);
+            HAS_STAYED.store(true, Relaxed);
+            return object;
+        }
     }
-    moved
+    // SAFETY: the caller's contract.
+    unsafe { move_to(object, usable, new, size) }
 }
 
 /// # Safety
