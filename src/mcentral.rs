@@ -17,9 +17,13 @@
 
 #![allow(unsafe_code)]
 
+mod depots;
 mod put;
 mod tally;
 
+#[cfg(feature = "profile")]
+pub(crate) use depots::for_each_in_depots;
+pub(crate) use depots::{drain_depots, has_room_for_batch, put_batch, shrink_depots, take_batch};
 pub(crate) use put::{crime_of, put};
 pub(crate) use tally::{ClassTally, released_slot_bytes, tally};
 
@@ -29,7 +33,7 @@ use crate::arena::span_at;
 #[cfg(feature = "profile")]
 use crate::arena::{Place, place_of};
 use crate::base::size_class::{CLASSES, Geometry, MAGAZINES, SizeClass};
-use crate::depot::{BatchRef, Depot};
+use crate::depot::Depot;
 use crate::mheap::{huge_pages, spans};
 use crate::mspan::{MSpan, PrivateSlots, Set};
 use crate::shards::{MAX_SHARDS, shard_count};
@@ -132,23 +136,6 @@ impl Shard {
             free_span(span);
         }
         true
-    }
-
-    /// Frees the objects of up to `batches` batches of the depot to their spans.
-    fn drain_depot(&self, class: SizeClass, batches: u32) {
-        let mut spare = None;
-        for _ in 0..batches {
-            let mut spans = self.lock.lock();
-            let batch = spans.depot.take(&mut spare);
-            self.depot_hint.store(spans.depot.full_batches(), Relaxed);
-            drop(spans);
-            let Some(mut full) = batch else { break };
-            put(class, full.get().objects_mut());
-            spare = Some(full);
-        }
-        if let Some(spare) = spare {
-            self.lock.lock().depot.put_empty(spare);
-        }
     }
 
     /// Tells those who don't hold the lock what the set is like. Relaxed: hints.
@@ -261,17 +248,6 @@ pub(crate) fn mark_sampled(object: *mut u8) {
         span.set_sampled(true);
         drop(spans);
     }
-}
-
-/// Looks at all objects that wait in depots.
-#[cfg(feature = "profile")]
-pub(crate) fn for_each_in_depots(mut look: impl FnMut(*mut u8)) {
-    for_each_shard(|shard, _| {
-        // Relaxed: what comes later is looked at later.
-        if shard.depot_hint.load(Relaxed) > 0 {
-            shard.lock.lock().depot.for_each(&mut look);
-        }
-    });
 }
 
 /// Looks at the other shards for a partial span, without waiting for their locks.
@@ -411,23 +387,6 @@ unsafe fn note_released(span: &MSpan, pages: usize) {
     }
 }
 
-/// Takes a full batch of `class` from the depot of a shard, leaving `spare` there.
-pub(crate) fn take_batch(
-    class: SizeClass,
-    here: usize,
-    spare: &mut Option<BatchRef>,
-) -> Option<BatchRef> {
-    let shard = shard_of(class, here);
-    // Relaxed: a wrong hint costs a look, or a batch left for later.
-    if shard.depot_hint.load(Relaxed) == 0 {
-        return None;
-    }
-    let mut spans = shard.lock.lock();
-    let batch = spans.depot.take(spare);
-    shard.depot_hint.store(spans.depot.full_batches(), Relaxed);
-    batch
-}
-
 /// The home of the span of an object of `class`.
 pub(crate) fn home_of(class: SizeClass, object: *mut u8) -> Option<usize> {
     Some(span_at(object.addr(), class.span_class())?.home())
@@ -437,42 +396,6 @@ pub(crate) fn home_of(class: SizeClass, object: *mut u8) -> Option<usize> {
 pub(crate) fn is_sparse(class: SizeClass, here: usize) -> bool {
     // Relaxed: a wrong hint makes a magazine smaller or larger than it should be.
     shard_of(class.span_class(), here).sparse_hint.load(Relaxed)
-}
-
-/// Whether the depot of a shard has room for a batch of `class`: a hint.
-pub(crate) fn has_room_for_batch(class: SizeClass, here: usize) -> bool {
-    // Relaxed: a wrong hint costs a look, or frees objects to their spans.
-    shard_of(class, here).depot_hint.load(Relaxed) < crate::depot::capacity(class)
-}
-
-/// Leaves a full batch of `class` in the depot of a shard, and takes an empty record from there.
-/// Gives the batch back if the depot is full.
-pub(crate) fn put_batch(
-    class: SizeClass,
-    here: usize,
-    batch: BatchRef,
-) -> Result<Option<BatchRef>, BatchRef> {
-    let shard = shard_of(class, here);
-    let mut spans = shard.lock.lock();
-    let result = spans.depot.put(batch, class);
-    shard.depot_hint.store(spans.depot.full_batches(), Relaxed);
-    result
-}
-
-/// Frees the objects of all depots to their spans. The records stay in the depots.
-pub(crate) fn drain_depots() {
-    for_each_shard(|shard, class| shard.drain_depot(class, u32::MAX));
-}
-
-/// Frees the objects of those batches to their spans that nobody needed since the last call.
-pub(crate) fn shrink_depots() {
-    for_each_shard(|shard, class| {
-        // Relaxed: what is missed now is found the next time.
-        if shard.depot_hint.load(Relaxed) > 0 {
-            let idle = shard.lock.lock().depot.idle_batches(); // The guard ends here.
-            shard.drain_depot(class, idle);
-        }
-    });
 }
 
 /// Begins a round of idle spans: those that nobody needed in the one before.
