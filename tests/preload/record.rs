@@ -87,7 +87,7 @@ fn each_call_is_recorded_in_order_with_its_size() {
 }
 
 #[test]
-fn address_is_never_twice_without_a_free_between() {
+fn address_is_never_twice_without_a_free_between_nor_freed_without_an_allocation() {
     let shop = Workshop::new();
     let (_, records) = recorded(&shop, "threads.c");
     assert!(records.len() > 10_000, "{}", records.len());
@@ -98,9 +98,7 @@ fn address_is_never_twice_without_a_free_between() {
         let depth = calls.entry(thread).or_default();
         match kind {
             Kind::Alloc if *depth == 0 => assert!(live.insert(address)),
-            Kind::Free if *depth == 0 => {
-                live.remove(&address);
-            }
+            Kind::Free if *depth == 0 => assert!(live.remove(&address)),
             Kind::Alloc | Kind::Free => {}
             Kind::Begin => {
                 live.remove(&address);
