@@ -335,7 +335,7 @@ fn free_rest(object: *mut u8, size: usize, align: usize) {
     }
 }
 
-/// [`free_rest`] of what may be large by its alignment.
+/// [`free_rest`] of no bytes and at large alignments, and in secure mode of what is large.
 #[inline(never)]
 fn free_aligned(object: *mut u8, size: usize, align: usize) {
     match class_for_rest(size, align) {
