@@ -45,6 +45,11 @@ fn free_memory_goes_back_by_slow_calls() {
 }
 
 #[test]
+fn free_memory_goes_back_by_calls_for_large_objects_that_the_thread_keeps() {
+    alone(|| peak_goes_back(|| drop(Object::new(50_000, 8, 1))));
+}
+
+#[test]
 fn free_memory_goes_back_by_the_background_thread() {
     alone(|| {
         assert!(spanmalloc::background::start());

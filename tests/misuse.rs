@@ -319,9 +319,15 @@ fn resizing_a_freed_large_object_is_seen() {
     });
 }
 
+/// Lets the thread keep large objects: the free of another one is no slow call then.
+fn keep_large_objects() {
+    free(alloc(50_000), 50_000);
+}
+
 #[test]
 fn free_of_a_stack_pointer_as_a_large_object_is_seen_at_once() {
     dies(FOREIGN, || {
+        keep_large_objects();
         let mut bytes = [0_u8; 64];
         tell(bytes.as_ptr());
         free(bytes.as_mut_ptr(), 100_000);
@@ -341,6 +347,7 @@ fn free_of_a_stack_pointer_as_a_small_object_is_seen_by_trim() {
 #[test]
 fn free_of_a_static_as_a_large_object_is_seen_at_once() {
     dies(FOREIGN, || {
+        keep_large_objects();
         tell(NOT_OURS.as_ptr());
         free(NOT_OURS.as_ptr().cast_mut(), 100_000);
     });
@@ -403,6 +410,7 @@ fn free_behind_the_last_slot_of_a_span_is_seen_by_trim() {
 #[test]
 fn free_into_the_middle_of_a_large_object_is_seen_at_once() {
     dies(INTERIOR, || {
+        keep_large_objects();
         let inside = alloc(100_000).wrapping_add(50_000);
         tell(inside);
         free(inside, 100_000);
@@ -441,6 +449,7 @@ fn free_of_a_small_object_as_a_tiny_one_is_seen_by_trim() {
 #[test]
 fn free_of_a_small_object_as_a_large_one_is_seen_at_once() {
     dies(WRONG_LAYOUT, || {
+        keep_large_objects();
         let object = alloc(48);
         tell(object);
         free(object, 100_000);
@@ -505,6 +514,7 @@ fn double_free_by_two_threads_is_seen_at_exit() {
 #[test]
 fn large_object_freed_with_another_size_is_seen_at_once() {
     dies_for_each(WRONG_LAYOUT, &[100_000, 100 << 20], |told| {
+        keep_large_objects();
         let object = alloc(2 * told);
         tell(object);
         free(object, told);

@@ -25,8 +25,9 @@ static void free_twice(size_t size) {
     free(opaque(object));
 }
 
-/* A pointer that must not be given to any function. */
+/* A pointer that must not be given to any function. The thread keeps a large object meanwhile, and so would the next. */
 static void *victim(const char *kind, size_t size, char *on_stack) {
+    free(opaque(malloc(50000)));
     if (strcmp(kind, "static") == 0) {
         return not_allocated + 64;
     } else if (strcmp(kind, "zeros") == 0) {
