@@ -2,6 +2,8 @@
 //!
 //! Behind a huge object lies a *guard*, a page of the system without access that belongs to its mapping, unless
 //! address space is short.
+//!
+//! The mappings that are kept of freed ones are not here, but in the page heap (`mheap::huge`, which is `huge` below).
 
 #![allow(unsafe_code)]
 
