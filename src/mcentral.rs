@@ -104,7 +104,7 @@ impl Shard {
             span.shared().moves_at = u16::MAX;
             span.free_ranges(geometry, sys::page_bytes())
         };
-        self.set_hints(&spans.set);
+        self.set_hints(&mut spans, geometry);
         drop(spans);
         let mut released = 0;
         if let Some(base) = NonNull::new(span.base()) {
@@ -130,7 +130,7 @@ impl Shard {
             span.shared().set = Set::NONE;
             spans.set.insert_released(span, geometry)
         };
-        self.set_hints(&spans.set);
+        self.set_hints(&mut spans, geometry);
         drop(spans);
         if !listed {
             free_span(span);
@@ -139,9 +139,10 @@ impl Shard {
     }
 
     /// Tells those who don't hold the lock what the set is like. Relaxed: hints.
-    fn set_hints(&self, set: &SpanSet) {
-        self.partial_hint.store(set.partial_spans(), Relaxed);
-        self.sparse_hint.store(set.is_sparse(), Relaxed);
+    fn set_hints(&self, spans: &mut Spans, geometry: &Geometry) {
+        self.partial_hint.store(spans.set.partial_spans(), Relaxed);
+        let is_sparse = spans.set.is_sparse(spans.freed_slots, geometry);
+        self.sparse_hint.store(is_sparse, Relaxed);
     }
 }
 
@@ -185,7 +186,7 @@ pub(crate) fn take(
     let shard = shard_of(class, here);
     let mut spans = held.unwrap_or_else(|| shard.lock.lock());
     taken += spans.take_partial(class.geometry(), private, wanted, &mut take);
-    shard.set_hints(&spans.set);
+    shard.set_hints(&mut spans, class.geometry());
     drop(spans);
     if taken == 0 && private.span().is_none() {
         taken += take_elsewhere(class, here, private, wanted, &mut take);
@@ -270,7 +271,7 @@ fn take_elsewhere(
             continue;
         };
         let taken = spans.take_partial(class.geometry(), private, wanted, take);
-        shard.set_hints(&spans.set);
+        shard.set_hints(&mut spans, class.geometry());
         if taken > 0 || private.span().is_some() {
             return taken;
         }
@@ -356,7 +357,7 @@ pub(crate) fn put_back(class: SizeClass, private: &PrivateSlots) {
     let mut spans = shard.lock.lock();
     // SAFETY: the span is checked out to `private`, the calling thread's, and its home is locked.
     let all_free = unsafe { spans.retire(span, private, class.geometry()) };
-    shard.set_hints(&spans.set);
+    shard.set_hints(&mut spans, class.geometry());
     drop(spans);
     if all_free {
         free_span(span);

@@ -41,6 +41,9 @@ pub(crate) struct SpanSet {
     /// Spans that came to this set, be it that they are checked out at once, and that left it for good.
     made: u64,
     gone: u64,
+    /// While it is sparse, its spans and the slots that were freed to it when their number changed last. Else no spans.
+    sparse_spans: u32,
+    sparse_since: u64,
 }
 
 /// What a set counts, for statistics.
@@ -63,6 +66,10 @@ const LOOSE_BUCKET: u8 = 3;
 const LOOSE_MAX: u32 = 8;
 /// Beyond that a set is sparse when one of so many of its spans is loose.
 const LOOSE_DIVISOR: u32 = 4;
+/// What its number of spans changes by when it drains, or when there is more to drain: one of so many.
+const CHANGE_DIVISOR: u32 = 8;
+/// So many times may all its objects be freed before that: few of those that come and go would have stayed.
+const TURNS: u64 = 16;
 
 /// Where a span with `free` free slots belongs. `free` is less than the slots of the span.
 fn set_for(free: u16, geometry: &Geometry) -> Set {
@@ -107,6 +114,8 @@ impl SpanSet {
             free_slots: 0,
             made: 0,
             gone: 0,
+            sparse_spans: 0,
+            sparse_since: 0,
         }
     }
 
@@ -132,9 +141,20 @@ impl SpanSet {
     }
 
     /// Whether much of the memory of the spans here is free slots, so that objects should move
-    /// together: allocations to the fullest spans, and frees to the spans at once.
-    pub(crate) fn is_sparse(&self) -> bool {
-        self.loose > LOOSE_MAX && self.loose >= (self.partial + self.full) / LOOSE_DIVISOR
+    /// together: allocations to the fullest spans, and frees to the spans at once. `freed` is how many slots
+    /// were freed to this set so far: if many were, and the spans are as many as before, then what keeps them are objects that
+    /// stay, and it is no use any more.
+    pub(crate) fn is_sparse(&mut self, freed: u64, geometry: &Geometry) -> bool {
+        let spans = self.partial + self.full;
+        if self.loose <= LOOSE_MAX || self.loose < spans / LOOSE_DIVISOR {
+            self.sparse_spans = 0;
+            return false;
+        }
+        if spans.abs_diff(self.sparse_spans) > self.sparse_spans / CHANGE_DIVISOR {
+            (self.sparse_spans, self.sparse_since) = (spans, freed);
+        }
+        let taken = u64::from(spans) * u64::from(geometry.slots) - self.free_slots;
+        freed - self.sparse_since <= TURNS * taken
     }
 
     /// Takes one of the fullest partial spans out.

@@ -13,7 +13,7 @@ use common::{
     Numbers, Object, address_space_bytes, alone, fill, holds, is_all, limit_address_space,
     peak_rss_bytes, rss_bytes, stay_on_one_cpu,
 };
-use spanmalloc::{SpanMalloc, stats, trim};
+use spanmalloc::{SpanMalloc, Stats, stats, trim};
 
 #[global_allocator]
 static GLOBAL: SpanMalloc = SpanMalloc;
@@ -69,6 +69,42 @@ fn spans_drain_while_objects_come_and_go_at_random() {
         let class = class.unwrap();
         let live = 100 * class.live_bytes / (class.spans * class.span_bytes);
         assert!(live >= 50, "{live} %, {class:?}");
+    });
+}
+
+#[test]
+fn threads_keep_more_again_where_objects_that_stay_hold_the_spans() {
+    alone(|| {
+        stay_on_one_cpu();
+        let size = 288;
+        let mut numbers = Numbers(3);
+        let mut stay: Vec<_> = (0..60_000).map(|seed| Object::new(size, 1, seed)).collect();
+        while stay.len() > 3_000 {
+            stay.swap_remove(numbers.below(stay.len()));
+        }
+        let mut work: Vec<_> = (0..2_000).map(|seed| Object::new(size, 1, seed)).collect();
+        // Not in turns, so that a magazine serves the better the more it holds.
+        let mut replace = |times| {
+            let before = stats();
+            for seed in 0..times {
+                let count = numbers.below(300);
+                for _ in 0..count {
+                    work.swap_remove(numbers.below(work.len()));
+                }
+                work.extend((0..count).map(|_| Object::new(size, 1, seed)));
+            }
+            let after = stats();
+            let refilled =
+                |stats: &Stats| stats.refilled_from_current_span + stats.refilled_from_spans;
+            refilled(&after) - refilled(&before)
+        };
+        let at_first = replace(100);
+        replace(3_000);
+        let in_the_end = replace(100);
+        assert!(
+            10 * in_the_end < at_first,
+            "{at_first} objects from spans at first, then {in_the_end}"
+        );
     });
 }
 

@@ -168,7 +168,7 @@ fn put_with(
         }
         spans.freed[number % TINY_CLASSES] += (at - left) as u64;
         spans.freed_slots += freed_slots;
-        shard.set_hints(&spans.set);
+        shard.set_hints(&mut spans, geometry);
         drop(spans);
         objects = objects.get_mut(..left).unwrap_or_default();
     }
