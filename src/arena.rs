@@ -194,31 +194,33 @@ pub(crate) fn span_at(address: usize, class: SizeClass) -> Option<&'static MSpan
     untagged(entry_of(address)?.load(Acquire))?.span_at(address, class)
 }
 
-/// [`span_at`] for many addresses, most of which lie in the arena of the one before.
+/// The spans of many addresses, most of which lie in the arena of the one before.
 pub(crate) struct Lookup {
-    number: usize,
-    arena: Option<&'static Arena>,
+    base: usize,
+    arena: &'static Arena,
 }
 
 impl Lookup {
-    pub(crate) const fn new() -> Self {
-        Self {
-            number: usize::MAX,
-            arena: None,
-        }
+    /// One that begins with the arena of an address. `None` if there is none.
+    pub(crate) fn at(address: usize) -> Option<Self> {
+        Some(Self {
+            base: address - address % ARENA_BYTES,
+            // Acquire as in `place_of`.
+            arena: untagged(entry_of(address)?.load(Acquire))?,
+        })
     }
 
-    /// As [`span_at`].
+    /// The span that the page at an address is of, whatever it holds.
     #[inline(always)] // The loop over objects that lie anywhere is all that calls it.
-    pub(crate) fn span_at(&mut self, address: usize, class: SizeClass) -> Option<&'static MSpan> {
-        let number = address / ARENA_BYTES;
-        if number != self.number {
-            *self = Self {
-                number,
-                arena: untagged(entry_of(address)?.load(Acquire)),
-            };
+    pub(crate) fn span_at(&mut self, address: usize) -> Option<&'static MSpan> {
+        // By the difference, which is the shortest way to the entry.
+        if address.wrapping_sub(self.base) >= ARENA_BYTES {
+            *self = Self::at(address)?;
         }
-        self.arena?.span_at(address, class)
+        let page = address.wrapping_sub(self.base) / PAGE_BYTES;
+        let entry = self.arena.spans[page % self.arena.spans.len()].load(Acquire);
+        // SAFETY: entries of pages point to span records, which live for ever.
+        unsafe { entry.map_addr(|entry| entry & SPAN_MASK).as_ref() }
     }
 }
 
@@ -432,7 +434,7 @@ impl Arena {
         }
         // SAFETY: entries of pages point to span records, which live for ever.
         let span = unsafe { entry.map_addr(|entry| entry & SPAN_MASK).as_ref() }?;
-        (!class.is_tiny() || span.class() == class).then_some(span)
+        (!class.is_tiny() || span.is_of(class)).then_some(span)
     }
 
     /// Makes `span` (or none) the live span of `count` pages from `first`, which the caller holds.

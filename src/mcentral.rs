@@ -35,7 +35,7 @@ use crate::arena::{Place, place_of};
 use crate::base::size_class::{CLASSES, Geometry, MAGAZINES, SizeClass};
 use crate::depot::Depot;
 use crate::mheap::{huge_pages, spans};
-use crate::mspan::{MSpan, PrivateSlots, Set};
+use crate::mspan::{HOMES, MSpan, PrivateSlots, Set};
 use crate::shards::{MAX_SHARDS, shard_count};
 use crate::span_set::SpanSet;
 use crate::sync::Mutex;
@@ -89,6 +89,8 @@ static SHARDS: [[Shard; MAGAZINES]; MAX_SHARDS] = [const {
     }; MAGAZINES]
 }; MAX_SHARDS];
 
+const _: () = assert!(MAX_SHARDS <= HOMES);
+
 impl Shard {
     /// Gives the pages of the free slots of one idle span back to the system. False if there is none.
     fn release_slots_of_one(&self, class: SizeClass) -> bool {
@@ -101,7 +103,7 @@ impl Shard {
         // SAFETY: as above.
         let free = unsafe {
             span.shared().set = Set::CHECKED_OUT;
-            span.shared().moves_at = u16::MAX;
+            span.shared().moves_at = 0;
             span.free_ranges(geometry, sys::page_bytes())
         };
         self.set_hints(&mut spans, geometry);

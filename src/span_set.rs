@@ -254,15 +254,16 @@ impl SpanSet {
             let shared = unsafe { span.shared() };
             (shared.free_slots, shared.moves_at, shared.set)
         };
-        if set.is_listed() {
-            self.free_slots += u64::from(freed);
+        if !set.is_listed() {
+            return false;
         }
+        self.free_slots += u64::from(freed);
         if free < moves_at {
             return false;
         }
         let all_free = u32::from(free) == geometry.slots;
         self.gone += u64::from(all_free);
-        // SAFETY: the caller's promise; a span that is checked out has more slots to go.
+        // SAFETY: the caller's promise; the span is in a list.
         unsafe { self.relink(span, geometry, all_free) };
         all_free
     }

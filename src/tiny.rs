@@ -103,7 +103,8 @@ pub(crate) unsafe fn free_one(
     let offset = object.addr().wrapping_sub(span.base().addr());
     let (block, within) = (offset / TINY_BLOCK_BYTES, offset % TINY_BLOCK_BYTES);
     let mask = span.masks().and_then(|masks| masks.get(block));
-    let Some(mask) = mask.filter(|_| within.is_multiple_of(class.object_bytes())) else {
+    // They are powers of two.
+    let Some(mask) = mask.filter(|_| within & (class.object_bytes() - 1) == 0) else {
         return (0, 0, Some(Crime::InteriorPointer));
     };
     // Relaxed: under the home lock (Invariant 2).

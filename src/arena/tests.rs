@@ -21,6 +21,25 @@ fn an_arena_ends_at_a_guard_and_has_a_page_before_it() {
     unsafe { crate::malloc::free(object, 100_000, 8) };
 }
 
+#[test]
+fn a_lookup_finds_what_lies_in_other_arenas() {
+    let objects = [40 << 20; 3].map(|bytes| (crate::malloc::alloc(bytes, 8), bytes));
+    let address = |at: usize| objects[at].0.addr();
+    let arenas = [0, 1, 2].map(|at| address(at) / ARENA_BYTES);
+    assert!(arenas[0] != arenas[1], "{arenas:?}");
+    let mut lookup = Lookup::at(address(0)).unwrap();
+    for at in [0, 1, 0, 2, 1] {
+        let found = lookup.span_at(address(at)).unwrap();
+        assert_eq!(found.base(), objects[at].0);
+    }
+    assert!(lookup.span_at(8).is_none());
+    assert!(Lookup::at(8).is_none());
+    for (object, bytes) in objects {
+        // SAFETY: allocated above with that size.
+        unsafe { crate::malloc::free(object, bytes, 8) };
+    }
+}
+
 #[cfg(feature = "preload")]
 #[test]
 fn an_offset_is_a_multiple_exactly_if_the_product_says_so() {

@@ -14,7 +14,7 @@ use super::{TINY_CLASSES, free_span, shard_of};
 use crate::arena::{Lookup, Place, place_of, span_at};
 use crate::base::fatal::{Crime, fatal};
 use crate::base::size_class::SizeClass;
-use crate::mspan::MSpan;
+use crate::mspan::{Freed, FreedInPlace, MSpan};
 use crate::span_set::SpanSet;
 use crate::{profile, tiny};
 
@@ -53,9 +53,9 @@ fn put_slots(
     })
 }
 
-/// Frees objects of `class` to spans of this home as long as each lies alone, its span stays in its set, and
-/// nothing else is special. How many from the front. What is not done here, [`put_with`] does: this is the loop
-/// over objects that lie anywhere, with little to keep in registers.
+/// Frees objects of `class` to spans of this home as long as nothing is special about them. How many from the front.
+/// What is not done here, [`put_with`] does: this is the loop over objects that lie anywhere, with little to keep in
+/// registers. So it looks for neighbours, which are freed faster together, at one object of [`LOOK_FOR_NEIGHBOURS`].
 ///
 /// # Safety
 /// The caller holds the lock of the home's shard of `class`, whose set this is.
@@ -66,30 +66,78 @@ unsafe fn free_scattered(
     home: usize,
     objects: &[*mut u8],
 ) -> usize {
-    let geometry = class.geometry();
+    let Some(mut lookup) = objects.first().and_then(|first| Lookup::at(first.addr())) else {
+        return 0;
+    };
+    let geometry = *class.geometry(); // A copy: no store can change it.
     let slot_bytes = geometry.slot_bytes as usize;
-    let (mut freed, mut listed) = (0, 0);
-    let mut lookup = Lookup::new();
-    for &[object, next] in objects.array_windows() {
-        let distance = next.addr().wrapping_sub(object.addr());
-        if distance == slot_bytes || distance == slot_bytes.wrapping_neg() {
-            break;
+    let kind = MSpan::kind_of(class, home);
+    let (mut freed, mut counted) = (0, 0);
+    while let Some(&object) = objects.get(freed) {
+        if freed % LOOK_FOR_NEIGHBOURS == 0
+            && let Some(next) = objects.get(freed + 1)
+        {
+            let distance = next.addr().wrapping_sub(object.addr());
+            if distance == slot_bytes || distance == slot_bytes.wrapping_neg() {
+                break;
+            }
         }
-        let Some(span) = lookup.span_at(object.addr(), class) else {
+        let Some(span) = lookup
+            .span_at(object.addr())
+            .filter(|span| span.is_plain(kind))
+        else {
             break;
         };
-        if span.home() != home || span.is_sampled() {
-            break;
-        }
-        // SAFETY: the lock of the span's home is held, the caller's promise.
-        let Some(is_listed) = (unsafe { span.free_simple(geometry, object) }) else {
+        let Some(slot) = span.slot_of(&geometry, object) else {
             break;
         };
+        // SAFETY: the lock of the span's home is held, the caller's promise; so below.
+        match unsafe { span.free_in_place(slot) } {
+            FreedInPlace::Done => {}
+            FreedInPlace::Twice => break,
+            FreedInPlace::Moves => {
+                // The set's count must have what the span's has when it moves.
+                set.add_freed(freed - counted);
+                counted = freed;
+                // SAFETY: as above.
+                if !unsafe { free_and_move(set, class, span, slot) } {
+                    break;
+                }
+                counted += 1;
+            }
+        }
         freed += 1;
-        listed += usize::from(is_listed);
     }
-    set.add_freed(listed);
+    set.add_freed(freed - counted);
     freed
+}
+
+/// How many objects [`free_scattered`] frees until it looks whether the next two are neighbours.
+const LOOK_FOR_NEIGHBOURS: usize = 8;
+
+/// Frees a slot of a span that is checked out, or belongs into another list then. False, and nothing is done, if
+/// the slot is free, or would be the span's last one.
+///
+/// # Safety
+/// As for [`free_scattered`]; `span` is one of this home, and `slot` one of its slots.
+#[cold]
+#[inline(never)]
+unsafe fn free_and_move(
+    set: &mut SpanSet,
+    class: SizeClass,
+    span: &'static MSpan,
+    slot: usize,
+) -> bool {
+    let geometry = class.geometry();
+    // SAFETY: the lock is held, the caller's promise; so below.
+    let is_last = u32::from(unsafe { span.shared() }.free_slots) + 1 == geometry.slots;
+    // SAFETY: as above.
+    if is_last || unsafe { span.free_slot(slot) } == Freed::Twice {
+        return false;
+    }
+    // SAFETY: as above; an object of the span was live until now, so it is in the set or checked out.
+    unsafe { set.update(span, geometry, 1) };
+    true
 }
 
 /// Gives a list of spans of which all slots are free to the page heap.

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::MSpan;
+use super::{MSpan, WORDS};
 use crate::base::fatal::Crime;
 use crate::base::size_class::Geometry;
 
@@ -13,6 +13,17 @@ pub(crate) enum Freed {
     Done,
     /// It was free before.
     Twice,
+}
+
+/// What came of a free by who knows nothing of the span but what all have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FreedInPlace {
+    /// The slot is free, and the span in the set in which it was.
+    Done,
+    /// It was free before.
+    Twice,
+    /// Nothing is done: the span is checked out, or belongs into another set with one more free slot.
+    Moves,
 }
 
 impl MSpan {
@@ -62,34 +73,41 @@ impl MSpan {
         (freed, (freed == 0).then_some(Crime::DoubleFree))
     }
 
-    /// Frees the slot of an object if nothing is special about it: its span stays in its set. Whether the span is in
-    /// a list then. `None`, and nothing is done, for whatever else is left to [`Self::free_neighbours`].
+    /// Marks a taken slot as free if the span is in a set and stays there.
     ///
     /// # Safety
     /// As for [`Self::shared`].
     #[inline(always)] // The loop over objects that lie anywhere is all that calls it.
-    pub(crate) unsafe fn free_simple(&self, geometry: &Geometry, object: *mut u8) -> Option<bool> {
-        let slot = self.slot_of(geometry, object)?;
+    pub(crate) unsafe fn free_in_place(&self, slot: usize) -> FreedInPlace {
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
         let free_slots = shared.free_slots + 1;
-        if free_slots >= shared.moves_at || shared.set_free(slot, 1) == 0 {
-            return None;
+        if free_slots >= shared.moves_at {
+            return FreedInPlace::Moves;
         }
+        // As in `set_free`; the private half of a span in a set is empty.
+        let word = slot / 64 % WORDS;
+        let free = shared.words[word];
+        let with_slot = free | 1 << (slot % 64);
+        if with_slot == free {
+            return FreedInPlace::Twice;
+        }
+        shared.words[word] = with_slot;
+        shared.summary |= 1 << word;
         shared.free_slots = free_slots;
-        Some(shared.set.is_listed())
+        FreedInPlace::Done
     }
 
     /// The slot that an object is. `None` if it is none.
     #[inline(always)] // As above.
-    fn slot_of(&self, geometry: &Geometry, object: *mut u8) -> Option<usize> {
+    pub(crate) fn slot_of(&self, geometry: &Geometry, object: *mut u8) -> Option<usize> {
         let offset = object.addr().wrapping_sub(self.base().addr());
         // Below the index are the remainder, times the reciprocal, and what that was rounded up by: see
         // `arena::is_multiple`. The offset fits 32 bits: the object lies in the span.
         let product = (offset as u64).wrapping_mul(u64::from(geometry.reciprocal));
-        let slot = (product >> 32) as usize;
         let is_slot = (product as u32) < geometry.reciprocal;
-        (is_slot && slot < geometry.slots as usize).then_some(slot)
+        let is_inside = product < u64::from(geometry.slots) << 32;
+        (is_slot && is_inside).then_some((product >> 32) as usize)
     }
 
     /// [`Self::free_neighbours`] where the first object, of `slot`, has a neighbour behind it. A call of its

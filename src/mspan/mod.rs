@@ -25,15 +25,15 @@
 mod free;
 mod private;
 
-pub(crate) use free::Freed;
+pub(crate) use free::{Freed, FreedInPlace};
 pub(crate) use private::PrivateSlots;
 
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::NonNull;
 
 use crate::base::PAGE_BYTES;
-use crate::base::size_class::{Geometry, SLOTS_MAX, SizeClass};
-use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, Ordering::Relaxed};
+use crate::base::size_class::{Geometry, MAGAZINES, SLOTS_MAX, SizeClass};
+use crate::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, Ordering::Relaxed};
 
 /// Words of a bitmap with one bit a slot.
 pub(crate) const WORDS: usize = SLOTS_MAX / 64;
@@ -64,18 +64,32 @@ impl Set {
     }
 }
 
+/// Where in [`MSpan::kind`] the home shard is, and the flags begin.
+const HOME_SHIFT: u32 = 8;
+const FLAGS_SHIFT: u32 = 16;
+/// Most home shards.
+pub(crate) const HOMES: usize = 1 << (FLAGS_SHIFT - HOME_SHIFT);
+
 /// The large object was freed: its pages wait in a cache.
-const FREE: u8 = 1;
+const FREE: u32 = 1 << FLAGS_SHIFT;
 /// The heap profile has a sample here.
-const SAMPLED: u8 = 2;
+const SAMPLED: u32 = 2 << FLAGS_SHIFT;
 /// The last page is one without access.
 #[cfg(feature = "secure")]
-const GUARDED: u8 = 4;
-/// Behind the huge object is a guard page that belongs to its mapping.
-const GUARD_BEHIND: u8 = 16;
+const GUARDED: u32 = 4 << FLAGS_SHIFT;
 /// The objects in it have no bytes.
 #[cfg(feature = "preload")]
-const ZERO: u8 = 8;
+const ZERO: u32 = 8 << FLAGS_SHIFT;
+/// Behind the huge object is a guard page that belongs to its mapping.
+const GUARD_BEHIND: u32 = 16 << FLAGS_SHIFT;
+/// The object has a mapping of its own.
+const HUGE: u32 = 32 << FLAGS_SHIFT;
+/// Flags that say nothing to who frees a slot.
+#[cfg(feature = "secure")]
+const UNIMPORTANT: u32 = GUARDED;
+#[cfg(not(feature = "secure"))]
+const UNIMPORTANT: u32 = 0;
+
 /// Distance of objects of no bytes, and their alignment.
 #[cfg(feature = "preload")]
 pub(crate) const ZERO_SLOT_BYTES: usize = 16;
@@ -95,15 +109,10 @@ pub(crate) struct MSpan {
     /// Heap pages. **Fixed after init** for small spans; for a large object written by who owns
     /// the object.
     pages: Cell<u32>,
-    /// **Fixed after init.**
-    class: Cell<SizeClass>,
-    /// Index of the home shard. **Fixed after init.**
-    home: Cell<u8>,
-    /// Whether the object has a mapping of its own. **Fixed after init.**
-    huge: Cell<bool>,
-    /// [`FREE`], [`SAMPLED`] and the others. **Atomic**: of a large object, written by who owns the pages, and read by a
-    /// caller's crime; else under the home lock.
-    flags: AtomicU8,
+    /// What it is, in one word, so that a free compares all of it at once: in the lowest byte the class, in the next one the
+    /// index of the home shard, both **fixed after init**, then [`FREE`], [`SAMPLED`] and the other flags. **Atomic**: of a
+    /// large object, written by who owns the pages, and read by a caller's crime; else under the home lock.
+    kind: AtomicU32,
     /// **Under the home lock.**
     shared: UnsafeCell<Shared>,
     /// A table beside the span, or null: of a span of tiny blocks its masks, **fixed after init**; in secure
@@ -121,9 +130,11 @@ pub(crate) struct MSpan {
 pub(crate) struct Shared {
     /// Private half of who checked it out.
     owner: Option<NonNull<PrivateSlots>>,
-    pub(crate) free_slots: u16,
-    /// Free slots from which on it belongs into another set.
+    /// Free slots from which on it belongs into another set; none if it is checked out, so that one comparison tells who
+    /// frees a slot that neither is the case.
     pub(crate) moves_at: u16,
+    /// Not first: it would be read together with the other one, which waits for a store of itself alone.
+    pub(crate) free_slots: u16,
     summary: u16,
     pub(crate) set: Set,
     /// Pages of the system in free slots that went back to it; some may be in use again by now.
@@ -217,6 +228,7 @@ unsafe impl Sync for MSpan {}
 
 #[cfg(not(loom))] // Whose atomics are larger.
 const _: () = assert!(size_of::<MSpan>() == 192);
+const _: () = assert!(MAGAZINES <= 1 << HOME_SHIFT);
 const _: () = assert!(WORDS <= u16::BITS as usize);
 
 impl MSpan {
@@ -249,10 +261,7 @@ impl MSpan {
                 base: Cell::new(base),
                 table: AtomicPtr::new(core::ptr::null_mut()),
                 pages: Cell::new(pages),
-                class: Cell::new(class),
-                home: Cell::new(home),
-                huge: Cell::new(false),
-                flags: AtomicU8::new(0),
+                kind: AtomicU32::new(Self::kind_of(class, usize::from(home))),
                 shared: UnsafeCell::new(shared),
                 slack: Cell::new(0),
             });
@@ -268,7 +277,15 @@ impl MSpan {
     /// Its size class; [`SizeClass::NONE`] if it holds a large object.
     #[inline]
     pub(crate) fn class(&self) -> SizeClass {
-        self.class.get()
+        // Relaxed: fixed.
+        let index = self.kind.load(Relaxed) % (1 << HOME_SHIFT);
+        SizeClass::new((index as usize).min(MAGAZINES - 1))
+    }
+
+    /// Whether [`Self::class`] is this one.
+    #[inline]
+    pub(crate) fn is_of(&self, class: SizeClass) -> bool {
+        self.kind.load(Relaxed) as usize % (1 << HOME_SHIFT) == class.index()
     }
 
     /// Heap pages of the span.
@@ -285,7 +302,8 @@ impl MSpan {
     /// Index of its home shard.
     #[inline]
     pub(crate) fn home(&self) -> usize {
-        usize::from(self.home.get())
+        // Relaxed: fixed.
+        (self.kind.load(Relaxed) >> HOME_SHIFT) as usize % HOMES
     }
 
     /// Whether an object can begin at an address in the span: a slot, or the large object.
@@ -307,24 +325,24 @@ impl MSpan {
 
     /// Whether the object has a mapping of its own.
     pub(crate) fn is_huge(&self) -> bool {
-        self.huge.get()
+        self.has_flag(HUGE)
     }
 
     /// Marks a large object as one with a mapping of its own. Its owner calls, before anyone else
     /// knows the span.
     pub(crate) fn set_huge(&self) {
-        self.huge.set(true);
+        self.set_flag(HUGE, true);
     }
 
     /// Whether it was a large object, and is free.
     pub(crate) fn is_free(&self) -> bool {
-        self.flags.load(Relaxed) & FREE != 0
+        self.has_flag(FREE)
     }
 
     /// Whether this is a large object of the program's, in an arena, about which there is nothing else to know.
     #[inline]
     pub(crate) fn is_usual(&self) -> bool {
-        self.flags.load(Relaxed) == 0 && !self.is_huge()
+        self.kind.load(Relaxed) >> FLAGS_SHIFT == 0
     }
 
     /// Marks a large object as free, or as allocated again. Who owns its pages calls.
@@ -335,7 +353,7 @@ impl MSpan {
     /// Whether the object is in the heap profile; of a span with slots, whether one of them may be.
     #[inline]
     pub(crate) fn is_sampled(&self) -> bool {
-        cfg!(feature = "profile") && self.flags.load(Relaxed) & SAMPLED != 0
+        cfg!(feature = "profile") && self.has_flag(SAMPLED)
     }
 
     /// Says whether [`Self::is_sampled`]. Who owns the large object calls, or has the home lock, or nobody
@@ -347,7 +365,7 @@ impl MSpan {
     /// Whether the objects in it have no bytes.
     #[cfg(feature = "preload")]
     pub(crate) fn is_zero(&self) -> bool {
-        self.flags.load(Relaxed) & ZERO != 0
+        self.has_flag(ZERO)
     }
 
     /// Says that the objects in it have no bytes. Before anyone else knows the span.
@@ -359,7 +377,7 @@ impl MSpan {
     /// Whether the last page is one without access.
     #[cfg(feature = "secure")]
     pub(crate) fn is_guarded(&self) -> bool {
-        self.flags.load(Relaxed) & GUARDED != 0
+        self.has_flag(GUARDED)
     }
 
     /// Says whether [`Self::is_guarded`]. Nobody else knows the span, or its slots are all free.
@@ -370,7 +388,7 @@ impl MSpan {
 
     /// Whether a guard page follows the huge object, and belongs to it. Its owner asks.
     pub(crate) fn has_guard_behind(&self) -> bool {
-        self.flags.load(Relaxed) & GUARD_BEHIND != 0
+        self.has_flag(GUARD_BEHIND)
     }
 
     /// Says whether [`Self::has_guard_behind`]. The owner of the huge object calls.
@@ -378,10 +396,25 @@ impl MSpan {
         self.set_flag(GUARD_BEHIND, guarded);
     }
 
+    /// What [`Self::is_plain`] compares with.
+    pub(crate) const fn kind_of(class: SizeClass, home: usize) -> u32 {
+        class.index() as u32 | ((home % HOMES) as u32) << HOME_SHIFT
+    }
+
+    /// Whether this is a span of a class and home, and nothing else is to be known of it by who frees a slot.
+    #[inline(always)] // Part of the loop over objects that lie anywhere.
+    pub(crate) fn is_plain(&self, kind: u32) -> bool {
+        self.kind.load(Relaxed) & !UNIMPORTANT == kind
+    }
+
+    fn has_flag(&self, flag: u32) -> bool {
+        self.kind.load(Relaxed) & flag != 0
+    }
+
     /// A load and a store: one writer at a time.
-    fn set_flag(&self, flag: u8, is_set: bool) {
-        let others = self.flags.load(Relaxed) & !flag;
-        self.flags
+    fn set_flag(&self, flag: u32, is_set: bool) {
+        let others = self.kind.load(Relaxed) & !flag;
+        self.kind
             .store(others | if is_set { flag } else { 0 }, Relaxed);
     }
 
@@ -513,7 +546,7 @@ impl MSpan {
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
         shared.owner = Some(NonNull::from(private));
-        (shared.set, shared.moves_at) = (Set::CHECKED_OUT, u16::MAX);
+        (shared.set, shared.moves_at) = (Set::CHECKED_OUT, 0);
         let mut summary = shared.summary;
         private.summary.set(summary);
         while summary != 0 {

@@ -1,5 +1,6 @@
 use super::super::{put_back, take_private};
 use super::*;
+use crate::base::size_class::CLASSES;
 use crate::mheap::spans;
 use crate::mspan::PrivateSlots;
 use crate::shards::MAX_SHARDS;
@@ -84,7 +85,7 @@ impl Alone {
         Self { set, span, objects }
     }
 
-    /// How many of these are freed as objects that lie alone.
+    /// How many of these are freed as objects that lie anywhere.
     fn free(&mut self, objects: &[*mut u8]) -> usize {
         // SAFETY: as above.
         let freed = unsafe { free_scattered(&mut self.set, ALONE, 0, objects) };
@@ -102,6 +103,15 @@ impl Alone {
         }
     }
 
+    fn is_free(&self, object: *mut u8) -> bool {
+        let slot = self.span.slot_of(ALONE.geometry(), object).unwrap();
+        // SAFETY: as above.
+        let free = unsafe { self.span.free_ranges(ALONE.geometry(), 64) };
+        let offset = slot * ALONE.object_bytes();
+        free.iter()
+            .any(|(start, end)| (start..end).contains(&offset))
+    }
+
     fn slots(&self) -> u16 {
         // SAFETY: as above.
         unsafe { self.span.shared() }.free_slots
@@ -109,45 +119,110 @@ impl Alone {
 }
 
 #[test]
-fn objects_that_lie_alone_are_freed_up_to_one_that_is_special() {
+fn objects_that_lie_anywhere_are_freed_up_to_one_that_is_special() {
     let mut alone = Alone::new();
     let at = alone.objects.clone();
-    assert_eq!(alone.free(&[at[0], at[2]]), 0, "the first makes it partial");
-    assert!(!alone.free_any(at[0]));
-    assert_eq!(
-        alone.free(&[at[2], at[4], at[6], at[8]]),
-        3,
-        "all but the last"
-    );
-    assert_eq!(
-        alone.free(&[at[8], at[20].wrapping_add(8), at[30]]),
-        1,
-        "an interior one"
-    );
+    assert_eq!(alone.free(&[]), 0);
+    assert_eq!(alone.free(&[at[0], at[2]]), 2, "the first makes it partial");
+    let inside = at[20].wrapping_add(8);
+    assert_eq!(alone.free(&[at[8], inside, at[30]]), 1, "an interior one");
     assert_eq!(alone.free(&[at[10], at[2], at[30]]), 1, "one that is free");
-    assert_eq!(
-        alone.free(&[at[12], at[15], at[14], at[30]]),
-        1,
-        "neighbours"
-    );
-    assert_eq!(
-        alone.free(&[at[14], core::ptr::null_mut(), at[30]]),
-        1,
-        "none of ours"
-    );
+    assert_eq!(alone.free(&[at[12], at[12], at[30]]), 1, "one twice");
+    assert_eq!(alone.free(&[at[15], at[14], at[30]]), 0, "neighbours");
+    assert_eq!(alone.free(&[at[14], at[15], at[30]]), 0, "neighbours");
+    let foreign = core::ptr::without_provenance_mut(8);
+    for none in [core::ptr::null_mut(), foreign] {
+        assert_eq!(alone.free(&[none, at[30]]), 0, "none of ours");
+    }
+    assert_eq!(alone.free(&[at[14], foreign, at[30]]), 1, "none of ours");
     // SAFETY: as above.
     let elsewhere = unsafe { free_scattered(&mut alone.set, ALONE, 1, &[at[16], at[30]]) };
     assert_eq!(elsewhere, 0, "another home");
-    let before = alone.slots();
-    assert_eq!(before, 8);
-    let rest: Vec<_> = at.iter().copied().skip(16).step_by(2).collect();
-    let freed = alone.free(&rest);
-    assert!(0 < freed && freed < rest.len() - 1, "the set changes");
-    assert_eq!(usize::from(alone.slots() - before), freed);
-    let odd = at.iter().copied().skip(1).step_by(2);
-    let left: Vec<_> = odd.chain(rest.into_iter().skip(freed)).collect();
+    assert_eq!(alone.slots(), 6);
+    // Neighbours are seen at the first object of each eight.
+    let mut some: Vec<_> = (16..32).step_by(2).map(|slot| at[slot]).collect();
+    some.extend([at[40], at[41], at[42]]);
+    assert_eq!(alone.free(&some), 8, "neighbours");
+    some.rotate_left(8);
+    some.insert(0, at[50]);
+    assert_eq!(alone.free(&some[..4]), 4, "neighbours too late to be seen");
+    // It moves from set to set until one is left.
+    let slots = usize::from(alone.slots());
+    let mut left = at.clone();
+    left.retain(|object| !alone.is_free(*object));
+    assert_eq!(left.len(), at.len() - slots);
+    let middle = left.len() / 2;
+    let mut mixed: Vec<_> = (0..middle)
+        .flat_map(|n| [left[n], left[n + middle]])
+        .collect();
+    mixed.extend(&left[2 * middle..]);
+    assert_eq!(alone.free(&mixed), mixed.len() - 1, "the last one");
+    assert!(alone.free_any(mixed[mixed.len() - 1]));
+    free_span(alone.span);
+}
+
+#[test]
+fn objects_of_a_span_that_is_checked_out_are_freed_like_others() {
+    let mut alone = Alone::new();
+    let at = alone.objects.clone();
+    assert_eq!(alone.free(&[at[0], at[2], at[4]]), 3);
+    let private = PrivateSlots::new();
+    // SAFETY: nobody else has the span or the set.
+    unsafe {
+        alone.set.pop_fullest().unwrap();
+        assert_eq!(alone.span.sweep(&private), 3);
+    }
+    private.set_span(alone.span);
+    let free = |alone: &mut Alone, objects: &[*mut u8]| {
+        // SAFETY: as above.
+        unsafe { free_scattered(&mut alone.set, ALONE, 0, objects) }
+    };
+    assert_eq!(free(&mut alone, &[at[6], at[9], at[12]]), 3);
+    assert_eq!(
+        free(&mut alone, &[at[15], at[9], at[18]]),
+        1,
+        "one in the shared half"
+    );
+    assert_eq!(
+        free(&mut alone, &[at[2], at[18]]),
+        0,
+        "one in the private half"
+    );
+    assert_eq!(alone.slots(), 4);
+    assert_eq!(alone.set.tally().free_slots, 0, "it is in no list");
+    // SAFETY: as above.
+    unsafe {
+        alone.span.put_back(&private);
+        assert!(alone.set.insert(alone.span, ALONE.geometry()));
+    }
+    assert_eq!(alone.slots(), 7);
+    let left: Vec<_> = at
+        .iter()
+        .copied()
+        .filter(|object| !alone.is_free(*object))
+        .collect();
     for (place, object) in left.iter().enumerate() {
         assert_eq!(alone.free_any(*object), place + 1 == left.len());
     }
     free_span(alone.span);
+}
+
+#[test]
+fn an_object_is_a_slot_of_its_span_and_nothing_else_is() {
+    for class in (1..=CLASSES).map(SizeClass::new) {
+        let geometry = class.geometry();
+        let span = spans::alloc_span(class, 0).unwrap();
+        let slot_at = |offset: usize| span.slot_of(geometry, span.base().wrapping_add(offset));
+        let slot_bytes = geometry.slot_bytes as usize;
+        for offset in 0..span.bytes() {
+            let slot = offset / slot_bytes;
+            let is_slot = offset % slot_bytes == 0 && slot < geometry.slots as usize;
+            assert_eq!(
+                slot_at(offset),
+                is_slot.then_some(slot),
+                "{class:?}, {offset}"
+            );
+        }
+        free_span(span);
+    }
 }
