@@ -2,7 +2,7 @@
 
 #include "check.h"
 
-static void alignment_is_16(void) {
+static void alignment_is_that_of_all_that_fits(void) {
     for (size_t size = 1; size < 5000; size++) {
         char *object = opaque(malloc(size));
         CHECK(is_aligned(object, size < 9 ? 8 : 16));
@@ -277,7 +277,7 @@ static void success_leaves_errno(void) {
 
 int main(int argc, char **argv) {
     check_ours = argc > 1 && strcmp(argv[1], "ours") == 0;
-    RUN(alignment_is_16);
+    RUN(alignment_is_that_of_all_that_fits);
     RUN(nothing_is_an_object_of_its_own);
     RUN(objects_do_not_overlap);
     RUN(realloc_of_null_allocates);

@@ -106,6 +106,37 @@ static void sizes_of_bsd_and_macos(void) {
     find_vfree(NULL);
 }
 
+static void objects_of_up_to_8_bytes_take_8(void) {
+    FIND(size_t, malloc_good_size, (size_t));
+    FIND(size_t, nallocx, (size_t, int));
+    FIND(void *, _Znwm, (size_t));
+    FIND(void, _ZdlPvm, (void *, size_t));
+    FIND(void, free_sized, (void *, size_t));
+    for (size_t size = 1; size <= 40; size++) {
+        size_t usable = size <= 8 ? 8 : size <= 16 ? 16 : size <= 32 ? 32 : 48;
+        void *objects[] = {
+            opaque(malloc(size)), opaque(calloc(size, 1)), opaque(realloc(NULL, size)), find__Znwm(size),
+        };
+        for (int i = 0; i < 4; i++) {
+            CHECK(malloc_usable_size(objects[i]) == usable);
+            CHECK(is_aligned(objects[i], usable == 8 ? 8 : 16));
+        }
+        CHECK(find_malloc_good_size(size) == usable && find_nallocx(size, 0) == usable);
+        CHECK(find_nallocx(size, 4) == (size <= 16 ? 16 : usable));
+        find_free_sized(objects[0], size);
+        find_free_sized(objects[1], size);
+        objects[2] = opaque(realloc(objects[2], size + 8));
+        CHECK(is_aligned(objects[2], 16) && malloc_usable_size(objects[2]) >= size + 8);
+        free(objects[2]);
+        find__ZdlPvm(objects[3], size);
+        void *aligned = NULL;
+        CHECK(posix_memalign(&aligned, 8, size) == 0 && malloc_usable_size(aligned) == usable);
+        free(aligned);
+        CHECK(is_aligned(aligned = aligned_alloc(16, size), 16));
+        free(aligned);
+    }
+}
+
 static void fails_without_a_leak(void) {
     FIND(void *, reallocf, (void *, size_t));
     limit_growth((size_t)1 << 30);
@@ -230,6 +261,7 @@ int main(void) {
     RUN(whole_family_is_ours);
     RUN(glibc_names_are_the_same_heap);
     RUN(sizes_of_bsd_and_macos);
+    RUN(objects_of_up_to_8_bytes_take_8);
     RUN(reallocf_frees_what_it_cannot_resize);
     RUN(reallocarr_changes_the_pointer);
     RUN(nallocx_foretells_the_usable_size);

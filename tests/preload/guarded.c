@@ -129,7 +129,7 @@ static void correct(void) {
     for (size_t size = 1; size <= 5000; size += size / 7 + 1) {
         for (int i = 0; i < 8; i++) {
             char *object = malloc(size);
-            CHECK(((uintptr_t)object & 15) == 0);
+            CHECK(((uintptr_t)object & (size <= 8 ? 7 : 15)) == 0);
             CHECK(malloc_usable_size(object) >= size);
             memset(object, 0xff, malloc_usable_size(object));
             char *grown = realloc(object, size + 1);

@@ -3,7 +3,7 @@
 use core::ffi::{c_int, c_void};
 
 use super::aligned::allocate_aligned;
-use super::{ALIGN, allocate, allocate_zeroed, reallocate, release};
+use super::{allocate, allocate_zeroed, reallocate, release};
 use crate::sys;
 
 /// `cfree` (SunOS): `free`.
@@ -22,7 +22,7 @@ unsafe extern "C-unwind" fn vfree(object: *mut c_void) {
 
 #[unsafe(no_mangle)]
 extern "C-unwind" fn __libc_malloc(size: usize) -> *mut c_void {
-    allocate(size, ALIGN)
+    allocate(size)
 }
 
 #[unsafe(no_mangle)]

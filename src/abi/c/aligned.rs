@@ -2,7 +2,8 @@
 
 use core::ffi::{c_int, c_void};
 
-use super::{ALIGN, SIZE_MAX, allocate, allocate_at_once, allocate_from, out_of_memory};
+use super::{SIZE_MAX, allocate_at, allocate_at_once, allocate_from, out_of_memory};
+use crate::base::size_class::{class_for_direct, malloc_align};
 use crate::sys;
 use crate::sys::caller::{Caller, entry};
 
@@ -33,8 +34,8 @@ unsafe extern "C-unwind" fn posix_memalign_from(
     if !align.is_power_of_two() || align < size_of::<*mut c_void>() {
         return libc::EINVAL;
     }
-    let align = align.max(ALIGN);
-    let mut object = allocate_at_once(size, align);
+    let align = align.max(malloc_align(size));
+    let mut object = allocate_at_once(class_for_direct(size, align), size, align);
     if object.is_null() {
         let errno = sys::errno();
         object = match align > SIZE_MAX / 2 {
@@ -96,5 +97,5 @@ pub(super) fn allocate_aligned(size: usize, align: usize) -> *mut c_void {
     if align > SIZE_MAX / 2 {
         return out_of_memory();
     }
-    allocate(size, align.max(ALIGN))
+    allocate_at(size, align.max(malloc_align(size)))
 }

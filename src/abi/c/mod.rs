@@ -4,7 +4,7 @@
 //! allocator of every program it comes into. POSIX, C23 and glibc say what each function does; where
 //! they leave a choice:
 //!
-//! * Objects are aligned to 16 bytes whatever their size, so the classes of 8 and 24 bytes and the
+//! * Objects of up to 8 bytes are aligned to 8, all others to 16 or more, so the class of 24 bytes and the
 //!   tiny ones are not used here.
 //! * `malloc(0)` is an object of its own, and any access to it faults ([`zero`]); beyond an alignment of 16 it is
 //!   like one of a byte. `realloc(p, 0)` frees `p` and returns null, as in glibc.
@@ -48,7 +48,8 @@ use resize::reallocate;
 use crate::arena::{Place, class_at, held_class, place_of, take_held, watched_class_at};
 use crate::base::fatal::{Crime, fatal, fatal_in};
 use crate::base::size_class::{
-    SMALL_MAX_BYTES, SizeClass, class_for, class_for_direct, class_for_stepped,
+    SMALL_MAX_BYTES, SizeClass, class_for, class_for_direct, class_for_malloc, class_for_stepped,
+    malloc_align,
 };
 use crate::mcache::is_rare;
 use crate::mspan::MSpan;
@@ -57,7 +58,7 @@ use crate::secure::{self, Told};
 use crate::sys::caller::{Caller, entry};
 use crate::{guarded, large, malloc, runtime, sys, zero};
 
-/// The alignment of every object, `alignof(max_align_t)` of the platforms.
+/// The alignment of objects of more than 8 bytes, `alignof(max_align_t)` of the platforms.
 const ALIGN: usize = 16;
 /// Larger objects do not exist: differences of their pointers would overflow.
 const SIZE_MAX: usize = isize::MAX as usize;
@@ -65,7 +66,7 @@ const SIZE_MAX: usize = isize::MAX as usize;
 /// `malloc`: C17 7.22.3.4.
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn malloc(size: usize) -> *mut c_void {
-    allocate(size, ALIGN)
+    allocate(size)
 }
 
 /// `free`: C17 7.22.3.3; keeps errno (POSIX 2024).
@@ -88,11 +89,24 @@ unsafe extern "C-unwind" fn realloc(object: *mut c_void, size: usize) -> *mut c_
     unsafe { reallocate(object, size) }
 }
 
-/// Allocates `size` bytes at a multiple of `align`, a power of two of at least [`ALIGN`]. Null, and
-/// ENOMEM, if there is no memory.
+/// Allocates `size` bytes at a multiple of [`malloc_align`]. Null, and ENOMEM, if there is no memory.
 #[inline(always)] // The fast path of `malloc`.
-fn allocate(size: usize, align: usize) -> *mut c_void {
-    let Some(class) = class_for_direct(size, align) else {
+fn allocate(size: usize) -> *mut c_void {
+    allocate_of(class_for_malloc(size), size, 0)
+}
+
+/// Allocates `size` bytes at a multiple of `align`, a power of two of at least [`malloc_align`]. Null, and
+/// ENOMEM, if there is no memory.
+#[inline]
+fn allocate_at(size: usize, align: usize) -> *mut c_void {
+    allocate_of(class_for_direct(size, align), size, align)
+}
+
+/// Allocates an object of `class`, if it has one, at a multiple of `align` and of [`malloc_align`], which only slow calls
+/// work out.
+#[inline(always)] // As above.
+fn allocate_of(class: Option<SizeClass>, size: usize, align: usize) -> *mut c_void {
+    let Some(class) = class else {
         // SAFETY: no precondition.
         return unsafe { allocate_rest(size, align) };
     };
@@ -104,13 +118,13 @@ fn allocate(size: usize, align: usize) -> *mut c_void {
     }
     if magazines.counts_down(size) {
         // SAFETY: the object was popped just now.
-        return unsafe { malloc::sampled(object, class, size, align) }.cast();
+        return unsafe { malloc::sampled(object, class, size, align.max(ALIGN)) }.cast();
     }
     object.cast()
 }
 
 entry! {
-    /// [`allocate`] for no bytes and beyond 2 KiB. No precondition.
+    /// [`allocate_of`] for no bytes and beyond 2 KiB. No precondition.
     fn allocate_rest(size: usize, align: usize) -> *mut c_void = allocate_rest_from
 }
 
@@ -121,6 +135,7 @@ unsafe extern "C-unwind" fn allocate_rest_from(
     return_address: usize,
 ) -> *mut c_void {
     let caller = Caller::new(frame, return_address);
+    let align = align.max(malloc_align(size));
     let object = match class_for_stepped(size, align) {
         Some(class) => malloc::alloc_at_once(class, size),
         None if size > SMALL_MAX_BYTES && !record::is_on() => {
@@ -135,7 +150,7 @@ unsafe extern "C-unwind" fn allocate_rest_from(
 }
 
 entry! {
-    /// [`allocate`] when the magazine has nothing to hand out at once. No precondition.
+    /// [`allocate_of`] when the magazine has nothing to hand out at once. No precondition.
     #[cold]
     fn allocate_slow(class: SizeClass, size: usize, align: usize) -> *mut c_void = allocate_slow_from
 }
@@ -148,19 +163,21 @@ unsafe extern "C-unwind" fn allocate_slow_from(
     return_address: usize,
 ) -> *mut c_void {
     let caller = Caller::new(frame, return_address);
+    let align = align.max(malloc_align(size));
     allocated(malloc::alloc_small(class, size, align, caller), size, align)
 }
 
-/// An object from a magazine, if nothing else is to be done for it; else null.
+/// An object from a magazine, if nothing else is to be done for it; else null. `direct` is the class, if the table of
+/// small requests has one.
 #[inline]
-fn allocate_at_once(size: usize, align: usize) -> *mut c_void {
-    let class = class_for_direct(size, align).or_else(|| class_for_stepped(size, align));
+fn allocate_at_once(direct: Option<SizeClass>, size: usize, align: usize) -> *mut c_void {
+    let class = direct.or_else(|| class_for_stepped(size, align));
     class.map_or(ptr::null_mut(), |class| {
         malloc::alloc_at_once(class, size).cast()
     })
 }
 
-/// [`allocate`] for `caller`, not fast.
+/// [`allocate_at`] for `caller`, not fast.
 #[inline(never)]
 fn allocate_from(size: usize, align: usize, caller: Caller) -> *mut c_void {
     if size > SIZE_MAX - (align - 1) {
@@ -202,7 +219,7 @@ fn or_out_of_memory(object: *mut u8) -> *mut c_void {
 fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
     let bytes = count.wrapping_mul(size);
     let has_class = count.checked_mul(size).is_some();
-    if let Some(class) = class_for_direct(bytes, ALIGN).filter(|_| has_class) {
+    if let Some(class) = class_for_malloc(bytes).filter(|_| has_class) {
         let magazines = runtime::magazines();
         // A sample is left to the other call: after a memset there is no jump to anything.
         if !magazines.would_be_due(bytes) {
@@ -239,10 +256,10 @@ unsafe extern "C-unwind" fn allocate_zeroed_rest_from(
             }
             let object = or_out_of_memory(match bytes {
                 0 => zero::alloc(),
-                _ => malloc::alloc_zeroed_from(bytes, ALIGN, caller),
+                _ => malloc::alloc_zeroed_from(bytes, malloc_align(bytes), caller),
             });
             if is_recorded {
-                record::note(Kind::EndZeroed, object, bytes, ALIGN);
+                record::note(Kind::EndZeroed, object, bytes, malloc_align(bytes));
             }
             object
         }

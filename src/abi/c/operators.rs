@@ -19,23 +19,23 @@ use core::mem::transmute;
 use super::sized::release_sized;
 use super::{ALIGN, allocate_from, release};
 use crate::arena::class_at;
-use crate::base::size_class::class_for_direct;
+use crate::base::size_class::{SizeClass, class_for_direct, class_for_malloc, malloc_align};
 use crate::mcache::is_rare;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sys::caller::{Caller, entry};
 use crate::sys::cxx;
 use crate::{malloc, runtime, sys};
 
-/// `operator new` at a multiple of `align`, a power of two of at least [`ALIGN`].
+/// `operator new` of an object of `class`, if it has one, as [`allocate_of`](super::allocate_of).
 #[inline(always)] // The fast path.
-fn new(size: usize, align: usize) -> *mut c_void {
-    if let Some(class) = class_for_direct(size, align) {
+fn new(class: Option<SizeClass>, size: usize, align: usize) -> *mut c_void {
+    if let Some(class) = class {
         let magazines = runtime::magazines();
         let object = magazines.get(class).pop();
         if !is_rare(object) {
             if magazines.counts_down(size) {
                 // SAFETY: the object was popped just now.
-                return unsafe { malloc::sampled(object, class, size, align) }.cast();
+                return unsafe { malloc::sampled(object, class, size, align.max(ALIGN)) }.cast();
             }
             return object.cast();
         }
@@ -57,6 +57,7 @@ unsafe extern "C-unwind" fn new_slow_from(
     return_address: usize,
 ) -> *mut c_void {
     let caller = Caller::new(frame, return_address);
+    let align = align.max(malloc_align(size));
     loop {
         let object = allocate_from(size, align, caller);
         if !object.is_null() {
@@ -69,13 +70,14 @@ unsafe extern "C-unwind" fn new_slow_from(
 /// `operator new(size_t)`
 #[unsafe(no_mangle)]
 extern "C-unwind" fn _Znwm(size: usize) -> *mut c_void {
-    new(size, ALIGN)
+    new(class_for_malloc(size), size, 0)
 }
 
 /// `operator new(size_t, align_val_t)`
 #[unsafe(no_mangle)]
 extern "C-unwind" fn _ZnwmSt11align_val_t(size: usize, align: usize) -> *mut c_void {
-    new(size, align.max(ALIGN))
+    let align = align.max(malloc_align(size));
+    new(class_for_direct(size, align), size, align)
 }
 
 /// `operator delete(void*)`
@@ -109,7 +111,7 @@ pub(super) fn look_who_deletes() {
 unsafe extern "C-unwind" fn _ZdlPvm(object: *mut c_void, size: usize) {
     if DELETES_ARE_OURS[0].load(Relaxed)
         && let Some(class) = class_at(object.addr())
-        && class_for_direct(size, ALIGN) == Some(class)
+        && class_for_malloc(size) == Some(class)
         && runtime::magazines().push(class, object.cast())
     {
         return;

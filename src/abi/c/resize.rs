@@ -9,7 +9,7 @@ use super::{
     ALIGN, SIZE_MAX, allocate_at_once, allocate_from, class_in_use, foreign, has_no_bytes,
     live_span, or_out_of_memory, out_of_memory, release, usable_of,
 };
-use crate::base::size_class::{SizeClass, class_for};
+use crate::base::size_class::{SizeClass, class_for, class_for_malloc, malloc_align};
 use crate::record::{self, raw::Kind};
 use crate::secure::{self, Told};
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -47,7 +47,7 @@ unsafe fn reallocate_recorded(object: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: the caller's contract.
     let resized = unsafe { reallocate_unrecorded(object, size) };
     if is_resized {
-        record::note(Kind::EndResized, resized, size, ALIGN);
+        record::note(Kind::EndResized, resized, size, malloc_align(size));
     }
     resized
 }
@@ -92,7 +92,7 @@ unsafe extern "C-unwind" fn reallocate_rest_from(
 ) -> *mut c_void {
     let caller = Caller::new(frame, return_address);
     if object.is_null() {
-        return allocate_from(size, ALIGN, caller);
+        return allocate_from(size, malloc_align(size), caller);
     }
     if size == 0 {
         // SAFETY: the caller's contract.
@@ -142,7 +142,8 @@ fn reallocate_secure(object: *mut c_void, size: usize, caller: Caller) -> *mut c
     if size > SIZE_MAX - ALIGN {
         return out_of_memory();
     }
-    match secure::realloc(object.cast(), Told::Nothing, size, ALIGN, caller) {
+    let align = malloc_align(size);
+    match secure::realloc(object.cast(), Told::Nothing, size, align, caller) {
         Some(resized) => or_out_of_memory(resized),
         None => {
             foreign::report("realloc", object.addr());
@@ -181,10 +182,10 @@ unsafe fn move_to_new_for(
     size: usize,
     caller: Caller,
 ) -> *mut c_void {
-    let mut new = allocate_at_once(size, ALIGN);
+    let mut new = allocate_at_once(class_for_malloc(size), size, malloc_align(size));
     if new.is_null() {
         let errno = sys::errno();
-        new = allocate_from(size, ALIGN, caller);
+        new = allocate_from(size, malloc_align(size), caller);
         if new.is_null() && size <= usable {
             sys::set_errno(errno);
             HAS_STAYED.store(true, Relaxed);

@@ -9,6 +9,7 @@ use super::{
     usable_size_for,
 };
 use crate::base::fatal::{Crime, fatal};
+use crate::base::size_class::malloc_align;
 use crate::secure::{self, Told};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::{guarded, record, sys};
@@ -44,13 +45,13 @@ extern "C-unwind" fn malloc_size(object: *mut c_void) -> usize {
 /// `malloc_good_size` (macOS): the usable size of what `malloc(size)` would return.
 #[unsafe(no_mangle)]
 extern "C-unwind" fn malloc_good_size(size: usize) -> usize {
-    usable_size_for(size, ALIGN)
+    usable_size_for(size, malloc_align(size))
 }
 
 /// `nallocx` (jemalloc): the usable size of an object with these flags; zero if there can be none.
 #[unsafe(no_mangle)]
 extern "C-unwind" fn nallocx(size: usize, flags: c_int) -> usize {
-    usable_size_for(size, align_of_flags(flags).max(ALIGN))
+    usable_size_for(size, align_of_flags(flags).max(malloc_align(size)))
 }
 
 /// `sdallocx` (jemalloc). Aborts as `free_aligned_sized` does.
@@ -68,7 +69,7 @@ fn align_of_flags(flags: c_int) -> usize {
 /// `alloc_at_least` (TCMalloc).
 #[unsafe(no_mangle)]
 extern "C-unwind" fn alloc_at_least(size: usize) -> Sized {
-    Sized::new(allocate(size, ALIGN))
+    Sized::new(allocate(size))
 }
 
 /// `aligned_alloc_at_least` (TCMalloc).
@@ -101,7 +102,7 @@ fn can_have_had(usable: usize, align: usize, size: usize) -> bool {
     size <= usable
         && (HAS_STAYED.load(Relaxed)
             || size >= (usable / 2).saturating_sub(ALIGN / 2)
-            || usable_size_for(size, align.clamp(ALIGN, SIZE_MAX / 2 + 1)) == usable)
+            || usable_size_for(size, align.clamp(malloc_align(size), SIZE_MAX / 2 + 1)) == usable)
 }
 
 /// Whether the secure mode knows the size of an object, and nobody else has to hear of its free.

@@ -246,6 +246,34 @@ pub(crate) const fn class_for_direct(size: usize, align: usize) -> Option<SizeCl
     }
 }
 
+/// Bytes of the largest request for which C's `malloc` promises no more than [`MALLOC_ALIGN_LEAST`]: nothing that
+/// fits has a larger alignment (C23 7.24.3.1).
+#[cfg(feature = "preload")]
+const MALLOC_ALIGN_LEAST: usize = 8;
+
+/// The alignment that C's `malloc` promises an object of `size` bytes.
+#[cfg(feature = "preload")]
+#[inline]
+pub(crate) const fn malloc_align(size: usize) -> usize {
+    if size <= MALLOC_ALIGN_LEAST {
+        MALLOC_ALIGN_LEAST
+    } else {
+        16
+    }
+}
+
+/// [`class_for_direct`] at the alignment [`malloc_align`], by a table of its own.
+#[cfg(feature = "preload")]
+#[inline(always)] // Part of the fast path.
+pub(crate) const fn class_for_malloc(size: usize) -> Option<SizeClass> {
+    let last = size.wrapping_sub(1);
+    if last < DIRECT_BYTES {
+        Some(SizeClass(MALLOC_DIRECT[last]))
+    } else {
+        None
+    }
+}
+
 /// The class of a request for which [`class_for_direct`] has none.
 #[inline]
 pub(crate) const fn class_for_rest(size: usize, align: usize) -> SizeClass {
@@ -304,6 +332,8 @@ const DIRECT_BYTES: usize = 2048;
 const STEP_BYTES: usize = 128;
 
 const DIRECT: [u8; DIRECT_BYTES] = tables::direct_table();
+#[cfg(feature = "preload")]
+const MALLOC_DIRECT: [u8; DIRECT_BYTES] = tables::malloc_table();
 const STEPPED: [u8; STEPS] = tables::stepped_table();
 const STEPS: usize = SMALL_MAX_BYTES / STEP_BYTES;
 /// Geometry of the size classes and, last, of the tiny blocks.
@@ -317,6 +347,18 @@ mod tests {
     use super::*;
     use std::format;
     use std::string::String;
+
+    #[cfg(feature = "preload")]
+    #[test]
+    fn requests_of_c_have_the_class_for_their_alignment() {
+        for size in 0..=DIRECT_BYTES + 1 {
+            let class = class_for_malloc(size);
+            assert_eq!(class, class_for_direct(size, malloc_align(size)), "{size}");
+        }
+        let bytes =
+            [1, 8, 9, 16, 17, 24].map(|size| class_for_malloc(size).unwrap().object_bytes());
+        assert_eq!(bytes, [8, 8, 16, 16, 32, 32]);
+    }
 
     /// The best class for a request, by trying all.
     fn naive_class_for(size: usize, align: usize) -> SizeClass {

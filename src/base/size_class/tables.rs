@@ -5,6 +5,8 @@ use super::{
     OBJECT_BYTES, PAGE_BYTES, SLOT_BYTES, SLOTS_MAX, SLOTS_MIN, SMALL_MAX_BYTES, SPAN_BYTES_GOAL,
     STEP_BYTES, STEPS, TINY_BLOCK_BYTES, TWICE_FROM_BYTES,
 };
+#[cfg(feature = "preload")]
+use super::{DIRECT, malloc_align};
 
 /// The slot size of each class, by Go's procedure (`mksizeclasses.go`).
 ///
@@ -150,6 +152,18 @@ pub(super) const fn direct_table() -> [u8; DIRECT_BYTES] {
             _ => class as u8,
         };
         size += 1;
+    }
+    table
+}
+
+/// As [`direct_table`], at the alignment that C's `malloc` promises.
+#[cfg(feature = "preload")]
+pub(super) const fn malloc_table() -> [u8; DIRECT_BYTES] {
+    let mut table = [0; DIRECT_BYTES];
+    let mut last = 0;
+    while last < DIRECT_BYTES {
+        table[last] = DIRECT[last | (malloc_align(last + 1) - 1)];
+        last += 1;
     }
     table
 }
