@@ -136,10 +136,6 @@ pub fn chosen(args: &Args) -> Result<Vec<Allocator>, Failure> {
         Some(directory) => ready(directory)?,
     };
     for (name, path) in &args.preload {
-        if all.iter().any(|it| it.name == *name) {
-            let sentence = format!("--preload: there is an allocator {name} already");
-            return Err(Failure::usage(sentence));
-        }
         let path = path
             .canonicalize()
             .map_err(|error| Failure::of_file(path, &error))?;
@@ -150,10 +146,19 @@ pub fn chosen(args: &Args) -> Result<Vec<Allocator>, Failure> {
                 "--preload: a path with a colon or a space can't be preloaded: {text}"
             )));
         }
-        all.push(Allocator {
-            name: name.clone(),
-            source: Source::Library(path),
-        });
+        let source = Source::Library(path);
+        match all.iter_mut().find(|it| it.name == *name) {
+            // So that ours can be preloaded as well as its peers.
+            Some(known) if known.library().is_none() => known.source = source,
+            Some(_) => {
+                let sentence = format!("--preload: there are two libraries named {name}");
+                return Err(Failure::usage(sentence));
+            }
+            None => all.push(Allocator {
+                name: name.clone(),
+                source,
+            }),
+        }
     }
     let mut names = args.allocators.clone();
     // Lock shares are of ours, whichever peers are chosen.

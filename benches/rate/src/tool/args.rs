@@ -66,7 +66,8 @@ pub struct Args {
         conflicts_with_all = ["command", "list", "lock_share"]
     )]
     pub overview: Option<PathBuf>,
-    /// Another allocator: a library that is preloaded under the worker on the system's malloc
+    /// Another allocator, or instead of one of that name: a library that is preloaded under the worker
+    /// on the system's malloc
     #[arg(long, value_name = "NAME=PATH", value_parser = preload)]
     pub preload: Vec<(String, PathBuf)>,
     /// Workers built elsewhere, instead of building any: programs in DIR, named after allocators;

@@ -330,6 +330,24 @@ fn a_library_that_is_none_is_found_out() {
 }
 
 #[test]
+fn a_library_takes_the_place_of_the_worker_of_its_name() {
+    let workers = directory();
+    add(&workers, "system", &answer(1, 1));
+    add(&workers, "spanmalloc", &answer(1, 1));
+    let library = workers.path().join("none.so");
+    fs::write(&library, "nothing").unwrap();
+    let option = format!("spanmalloc={}", library.display());
+    let output = tool_on(&workers, &["--quick", "--preload", &option]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(line(&output, "spanmalloc").ends_with("the library can't be preloaded"));
+    let twice = ["--quick", "--preload", &option, "--preload", &option];
+    let output = tool_on(&workers, &twice);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let expected = "spanmalloc-rate: --preload: there are two libraries named spanmalloc\n";
+    assert_eq!(text(&output.stderr), expected);
+}
+
+#[test]
 fn a_peer_that_cannot_be_built_has_rows_that_say_so() {
     let place = directory();
     let path = place.path().display();
