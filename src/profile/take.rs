@@ -240,7 +240,10 @@ mod tests {
         let mut sums = (Amount::default(), Amount::default());
         for row in snapshot().rows {
             if String::from_utf8_lossy(&row.thread) == name {
-                assert!(row.frames.len() > 1, "{:x?}", row.frames);
+                // Preloaded and not asked, it follows frame pointers alone, which optimised code has not.
+                let follows = cfg!(debug_assertions) || cfg!(not(feature = "preload"));
+                let least = 1 + usize::from(follows);
+                assert!(row.frames.len() >= least, "{:x?}", row.frames);
                 sums.0.objects += row.in_use.objects;
                 sums.0.bytes += row.in_use.bytes;
                 sums.1.objects += row.allocated.objects;
