@@ -247,7 +247,7 @@ pub(crate) const fn class_for_direct(size: usize, align: usize) -> Option<SizeCl
 }
 
 /// Bytes of the largest request for which C's `malloc` promises no more than [`MALLOC_ALIGN_LEAST`]: nothing that
-/// fits has a larger alignment (C23 7.24.3.1).
+/// fits has a larger alignment (C23 7.24.3).
 #[cfg(feature = "preload")]
 const MALLOC_ALIGN_LEAST: usize = 8;
 
