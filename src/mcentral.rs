@@ -103,7 +103,6 @@ impl Shard {
         // SAFETY: as above.
         let free = unsafe {
             span.shared().set = Set::CHECKED_OUT;
-            span.shared().moves_at = 0;
             span.free_ranges(geometry, sys::page_bytes())
         };
         self.set_hints(&mut spans, geometry);

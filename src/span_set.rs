@@ -41,9 +41,22 @@ pub(crate) struct SpanSet {
     /// Spans that came to this set, be it that they are checked out at once, and that left it for good.
     made: u64,
     gone: u64,
-    /// While it is sparse, its spans and the slots that were freed to it when their number changed last. Else no spans.
-    sparse_spans: u32,
-    sparse_since: u64,
+    noted: Noted,
+}
+
+/// What a set had when that changed last, for [`SpanSet::is_sparse`].
+struct Noted {
+    /// Its spans, those that are checked out included.
+    spans: u64,
+    /// Objects of the spans in the lists.
+    taken: u64,
+    /// Slots that had been freed to it.
+    freed: u64,
+}
+
+/// Whether a number is another one than the one that was noted, by [`CHANGE_DIVISOR`].
+fn has_changed(noted: u64, now: u64) -> bool {
+    now.abs_diff(noted) > noted / CHANGE_DIVISOR
 }
 
 /// What a set counts, for statistics.
@@ -66,10 +79,14 @@ const LOOSE_BUCKET: u8 = 3;
 const LOOSE_MAX: u32 = 8;
 /// Beyond that a set is sparse when one of so many of its spans is loose.
 const LOOSE_DIVISOR: u32 = 4;
-/// What its number of spans changes by when it drains, or when there is more to drain: one of so many.
-const CHANGE_DIVISOR: u32 = 8;
-/// So many times may all its objects be freed before that: few of those that come and go would have stayed.
+/// The number of its spans or objects has changed, because it drains, or there is more to drain, when it is one of so
+/// many more or fewer. With few spans, those that threads check out are no change.
+const CHANGE_DIVISOR: u64 = 4;
+/// So many times may as many slots be freed as it has objects before that: few of those that come and go would be where
+/// they were.
 const TURNS: u64 = 16;
+/// And so many times until it is tried again.
+const TURNS_UNTIL_NEXT_TRY: u64 = 8 * TURNS;
 
 /// Where a span with `free` free slots belongs. `free` is less than the slots of the span.
 fn set_for(free: u16, geometry: &Geometry) -> Set {
@@ -114,8 +131,11 @@ impl SpanSet {
             free_slots: 0,
             made: 0,
             gone: 0,
-            sparse_spans: 0,
-            sparse_since: 0,
+            noted: Noted {
+                spans: 0,
+                taken: 0,
+                freed: 0,
+            },
         }
     }
 
@@ -142,19 +162,24 @@ impl SpanSet {
 
     /// Whether much of the memory of the spans here is free slots, so that objects should move
     /// together: allocations to the fullest spans, and frees to the spans at once. `freed` is how many slots
-    /// were freed to this set so far: if many were, and the spans are as many as before, then what keeps them are objects that
-    /// stay, and it is no use any more.
+    /// were freed to this set so far: if many were, and its spans and objects are as many as before, then what
+    /// keeps the spans are objects that stay, and it is no use; but for another try now and then.
     pub(crate) fn is_sparse(&mut self, freed: u64, geometry: &Geometry) -> bool {
-        let spans = self.partial + self.full;
-        if self.loose <= LOOSE_MAX || self.loose < spans / LOOSE_DIVISOR {
-            self.sparse_spans = 0;
-            return false;
+        let listed = self.partial + self.full;
+        let taken = u64::from(listed) * u64::from(geometry.slots) - self.free_slots;
+        let spans = self.made.saturating_sub(self.gone);
+        let before = &self.noted;
+        if has_changed(before.spans, spans) || has_changed(before.taken, taken) {
+            self.noted = Noted {
+                spans,
+                taken,
+                freed,
+            };
         }
-        if spans.abs_diff(self.sparse_spans) > self.sparse_spans / CHANGE_DIVISOR {
-            (self.sparse_spans, self.sparse_since) = (spans, freed);
-        }
-        let taken = u64::from(spans) * u64::from(geometry.slots) - self.free_slots;
-        freed - self.sparse_since <= TURNS * taken
+        let turns = (freed - self.noted.freed) / taken.max(1);
+        self.loose > LOOSE_MAX
+            && self.loose >= listed / LOOSE_DIVISOR
+            && turns % TURNS_UNTIL_NEXT_TRY < TURNS
     }
 
     /// Takes one of the fullest partial spans out.
@@ -327,7 +352,8 @@ impl SpanSet {
             let shared = unsafe { span.shared() };
             let links = (shared.prev, shared.next, shared.set);
             self.free_slots -= u64::from(shared.free_slots);
-            (shared.prev, shared.next, shared.set) = (None, None, Set::NONE);
+            (shared.prev, shared.next) = (None, None);
+            (shared.set, shared.moves_at) = (Set::NONE, 0);
             links
         };
         if let Some(next) = next {

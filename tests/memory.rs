@@ -6,6 +6,7 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::iter;
 use std::slice;
 use std::thread;
 
@@ -13,7 +14,7 @@ use common::{
     Numbers, Object, address_space_bytes, alone, fill, holds, is_all, limit_address_space,
     peak_rss_bytes, rss_bytes, stay_on_one_cpu,
 };
-use spanmalloc::{SpanMalloc, Stats, stats, trim};
+use spanmalloc::{ClassStats, SpanMalloc, stats, trim};
 
 #[global_allocator]
 static GLOBAL: SpanMalloc = SpanMalloc;
@@ -72,39 +73,88 @@ fn spans_drain_while_objects_come_and_go_at_random() {
     });
 }
 
+/// 1,000 spans of objects of 288 B, most of them free, and 2,000 objects of work besides those that stay.
+struct AfterPeak {
+    numbers: Numbers,
+    stay: Vec<Object>,
+    work: Vec<Object>,
+}
+
+impl AfterPeak {
+    const SIZE: usize = 288;
+
+    fn new(stay: usize) -> Self {
+        stay_on_one_cpu();
+        let object = |seed| Object::new(Self::SIZE, 1, seed);
+        let mut this = Self {
+            numbers: Numbers(3),
+            stay: (0..60_000).map(object).collect(),
+            work: Vec::new(),
+        };
+        this.leave(stay);
+        this.work.extend((0..2_000).map(object));
+        this
+    }
+
+    /// Frees of those that stay, in no order, all but so many.
+    fn leave(&mut self, count: usize) {
+        while self.stay.len() > count {
+            let at = self.numbers.below(self.stay.len());
+            self.stay.swap_remove(at);
+        }
+    }
+
+    /// Replaces objects of the work, in no order, and not in turns, so that a magazine serves the better the more it
+    /// holds. How many came from spans.
+    fn work(&mut self, times: u64) -> u64 {
+        let refilled = || stats().refilled_from_current_span + stats().refilled_from_spans;
+        let before = refilled();
+        for seed in 0..times {
+            let count = self.numbers.below(300);
+            for _ in 0..count {
+                let at = self.numbers.below(self.work.len());
+                self.work.swap_remove(at);
+            }
+            let object = || Object::new(Self::SIZE, 1, seed);
+            self.work.extend(iter::repeat_with(object).take(count));
+        }
+        refilled() - before
+    }
+
+    /// As [`Self::work`], with all objects.
+    fn work_with_all(&mut self, times: u64) -> u64 {
+        self.work.append(&mut self.stay);
+        self.work(times)
+    }
+}
+
 #[test]
 fn threads_keep_more_again_where_objects_that_stay_hold_the_spans() {
     alone(|| {
-        stay_on_one_cpu();
-        let size = 288;
-        let mut numbers = Numbers(3);
-        let mut stay: Vec<_> = (0..60_000).map(|seed| Object::new(size, 1, seed)).collect();
-        while stay.len() > 3_000 {
-            stay.swap_remove(numbers.below(stay.len()));
-        }
-        let mut work: Vec<_> = (0..2_000).map(|seed| Object::new(size, 1, seed)).collect();
-        // Not in turns, so that a magazine serves the better the more it holds.
-        let mut replace = |times| {
-            let before = stats();
-            for seed in 0..times {
-                let count = numbers.below(300);
-                for _ in 0..count {
-                    work.swap_remove(numbers.below(work.len()));
-                }
-                work.extend((0..count).map(|_| Object::new(size, 1, seed)));
-            }
-            let after = stats();
-            let refilled =
-                |stats: &Stats| stats.refilled_from_current_span + stats.refilled_from_spans;
-            refilled(&after) - refilled(&before)
-        };
-        let at_first = replace(100);
-        replace(3_000);
-        let in_the_end = replace(100);
+        let mut heap = AfterPeak::new(3_000);
+        let at_first = heap.work(100);
+        heap.work(3_000);
+        let in_the_end = heap.work(100);
         assert!(
             10 * in_the_end < at_first,
             "{at_first} objects from spans at first, then {in_the_end}"
         );
+    });
+}
+
+#[test]
+fn spans_drain_when_most_objects_that_held_them_are_gone() {
+    alone(|| {
+        let mut heap = AfterPeak::new(20_000);
+        let spans = || {
+            let of_size = |class: &&ClassStats| class.object_bytes == AfterPeak::SIZE;
+            stats().classes.iter().find(of_size).unwrap().spans
+        };
+        while heap.work(100) > 2_000 {}
+        heap.leave(4_000);
+        let before = spans();
+        heap.work_with_all(2_000);
+        assert!(2 * spans() < before, "{before} spans, then {}", spans());
     });
 }
 

@@ -12,7 +12,7 @@ use loom::thread;
 use super::check;
 use crate::base::fatal::Crime;
 use crate::base::size_class::{Geometry, SizeClass};
-use crate::mspan::{Freed, MSpan, PrivateSlots, Set};
+use crate::mspan::{Freed, FreedInPlace, MSpan, PrivateSlots, Set};
 use crate::span_set::SpanSet;
 use crate::sync::Mutex;
 
@@ -108,6 +108,20 @@ impl Home {
         let objects: Vec<*mut u8> = slots.iter().map(object).collect();
         let mut rest = &objects[..];
         while !rest.is_empty() {
+            // One alone as the loop over objects that lie anywhere does it.
+            if let [object] = *rest
+                && let Some(slot) = self.span.slot_of(&self.geometry, object)
+            {
+                // SAFETY: the home lock is held.
+                match unsafe { self.span.free_in_place(slot) } {
+                    FreedInPlace::Done => {
+                        set.add_freed(1);
+                        break;
+                    }
+                    FreedInPlace::Twice => return Some(Crime::DoubleFree),
+                    FreedInPlace::Moves => {}
+                }
+            }
             // SAFETY: the home lock is held.
             let (freed, crime) = unsafe { self.span.free_neighbours(&self.geometry, rest) };
             rest = &rest[freed..];

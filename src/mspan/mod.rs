@@ -17,6 +17,8 @@
 //! 4. Only the owner clears bits of the private half, and only under the home lock are bits of it
 //!    set. So who frees a slot that was really taken never sees its bit set in either half, however
 //!    threads run: a set bit is a double free.
+//! 5. `moves_at` is zero unless `set` is one of the listed ones. So one comparison tells who frees a slot that the span is in
+//!    a list, where it stays, and that its private half is empty.
 //!
 //! Nothing here touches the slots' memory, so the protocol can be modelled without a heap.
 
@@ -130,8 +132,7 @@ pub(crate) struct MSpan {
 pub(crate) struct Shared {
     /// Private half of who checked it out.
     owner: Option<NonNull<PrivateSlots>>,
-    /// Free slots from which on it belongs into another set; none if it is checked out, so that one comparison tells who
-    /// frees a slot that neither is the case.
+    /// Free slots from which on it belongs into another list; none if it is in no list (Invariant 5).
     pub(crate) moves_at: u16,
     /// Not first: it would be read together with the other one, which waits for a store of itself alone.
     pub(crate) free_slots: u16,
@@ -249,7 +250,7 @@ impl MSpan {
             prev: None,
             owner: None,
             free_slots: 0,
-            moves_at: u16::MAX,
+            moves_at: 0,
             summary: 0,
             set: Set::NONE,
             released: 0,
@@ -546,7 +547,7 @@ impl MSpan {
         // SAFETY: the caller's promise.
         let shared = unsafe { self.shared() };
         shared.owner = Some(NonNull::from(private));
-        (shared.set, shared.moves_at) = (Set::CHECKED_OUT, 0);
+        shared.set = Set::CHECKED_OUT;
         let mut summary = shared.summary;
         private.summary.set(summary);
         while summary != 0 {

@@ -55,7 +55,7 @@ impl PrivateSlots {
         // SAFETY: nobody else knows the span.
         let shared = unsafe { span.shared() };
         shared.owner = Some(NonNull::from(self));
-        (shared.set, shared.moves_at) = (Set::CHECKED_OUT, 0);
+        shared.set = Set::CHECKED_OUT;
         self.set_span(span);
     }
 

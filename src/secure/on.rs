@@ -214,7 +214,7 @@ fn free_rest_with_layout(object: *mut u8, size: usize, align: usize) {
     }
 }
 
-/// Changes the size of an object, and its alignment to `align`, which it has. Null, and the object is as
+/// Changes the size of an object, and its alignment to `align`, which it has unless its class changes. Null, and the object is as
 /// before, if the system has no memory; `None` if it is not from this heap. Aborts if it is none, or not what
 /// is told.
 #[cold]

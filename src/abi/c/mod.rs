@@ -117,8 +117,9 @@ fn allocate_of(class: Option<SizeClass>, size: usize, align: usize) -> *mut c_vo
         return unsafe { allocate_slow(class, size, align) };
     }
     if magazines.counts_down(size) {
+        let align = align.max(malloc_align(size));
         // SAFETY: the object was popped just now.
-        return unsafe { malloc::sampled(object, class, size, align.max(ALIGN)) }.cast();
+        return unsafe { malloc::sampled(object, class, size, align) }.cast();
     }
     object.cast()
 }

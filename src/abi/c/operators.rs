@@ -17,7 +17,7 @@ use core::ffi::c_void;
 use core::mem::transmute;
 
 use super::sized::release_sized;
-use super::{ALIGN, allocate_from, release};
+use super::{allocate_from, release};
 use crate::arena::class_at;
 use crate::base::size_class::{SizeClass, class_for_direct, class_for_malloc, malloc_align};
 use crate::mcache::is_rare;
@@ -34,8 +34,9 @@ fn new(class: Option<SizeClass>, size: usize, align: usize) -> *mut c_void {
         let object = magazines.get(class).pop();
         if !is_rare(object) {
             if magazines.counts_down(size) {
+                let align = align.max(malloc_align(size));
                 // SAFETY: the object was popped just now.
-                return unsafe { malloc::sampled(object, class, size, align.max(ALIGN)) }.cast();
+                return unsafe { malloc::sampled(object, class, size, align) }.cast();
             }
             return object.cast();
         }

@@ -149,9 +149,9 @@ pub fn chosen(args: &Args) -> Result<Vec<Allocator>, Failure> {
         let source = Source::Library(path);
         match all.iter_mut().find(|it| it.name == *name) {
             // So that ours can be preloaded as well as its peers.
-            Some(known) if known.library().is_none() => known.source = source,
+            Some(known) if known.library().is_none() && name != SYSTEM => known.source = source,
             Some(_) => {
-                let sentence = format!("--preload: there are two libraries named {name}");
+                let sentence = format!("--preload: there is an allocator {name} already");
                 return Err(Failure::usage(sentence));
             }
             None => all.push(Allocator {

@@ -343,7 +343,7 @@ fn a_library_takes_the_place_of_the_worker_of_its_name() {
     let twice = ["--quick", "--preload", &option, "--preload", &option];
     let output = tool_on(&workers, &twice);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    let expected = "spanmalloc-rate: --preload: there are two libraries named spanmalloc\n";
+    let expected = "spanmalloc-rate: --preload: there is an allocator spanmalloc already\n";
     assert_eq!(text(&output.stderr), expected);
 }
 
