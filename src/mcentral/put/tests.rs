@@ -226,3 +226,85 @@ fn an_object_is_a_slot_of_its_span_and_nothing_else_is() {
         free_span(span);
     }
 }
+
+/// Spans of 64-byte slots in a set of their own, of which all slots but `taken` each are free.
+fn sparse_spans(count: usize, taken: usize) -> (SpanSet, Vec<Vec<*mut u8>>) {
+    let mut set = SpanSet::new();
+    let geometry = ALONE.geometry();
+    let spans = (0..count).map(|_| {
+        let mut alone = Alone::new();
+        while alone.objects.len() > taken {
+            let object = alone.objects.pop().unwrap();
+            alone.free_any(object);
+        }
+        set.add_made();
+        // SAFETY: nobody else has the span or the sets.
+        unsafe {
+            let span = alone.set.pop_fullest().unwrap();
+            assert!(set.insert(span, geometry));
+        }
+        alone.objects
+    });
+    let objects = spans.collect();
+    (set, objects)
+}
+
+/// Frees some of the objects of each of these spans.
+fn free_some(set: &mut SpanSet, spans: &mut [Vec<*mut u8>], count: usize) {
+    for objects in spans {
+        for object in objects.drain(..count) {
+            let span = span_at(object.addr(), ALONE).unwrap();
+            // SAFETY: as above.
+            unsafe {
+                assert_eq!(span.free_neighbours(ALONE.geometry(), &[object]), (1, None));
+                if set.update(span, ALONE.geometry(), 1) {
+                    free_span(span);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_set_is_sparse_as_long_as_it_drains_and_tries_again() {
+    let geometry = ALONE.geometry();
+    let (mut set, mut objects) = sparse_spans(40, 12);
+    let taken = 40 * 12;
+    assert!(set.is_sparse(1_000, geometry));
+    assert!(set.is_sparse(1_000 + 15 * taken, geometry));
+    assert!(!set.is_sparse(1_000 + 17 * taken, geometry));
+    assert!(!set.is_sparse(1_000 + 127 * taken, geometry));
+    assert!(set.is_sparse(1_000 + 129 * taken, geometry), "another try");
+    let mut freed = 1_000 + 150 * taken;
+    assert!(!set.is_sparse(freed, geometry));
+    // A few less are no change.
+    free_some(&mut set, &mut objects, 1);
+    freed += 40;
+    assert!(!set.is_sparse(freed, geometry));
+    free_some(&mut set, &mut objects, 3);
+    freed += 120;
+    assert!(set.is_sparse(freed, geometry), "fewer objects");
+    freed += 20 * 40 * 8;
+    assert!(!set.is_sparse(freed, geometry));
+    // The objects of some spans move to the others.
+    let moved = 12 * 8;
+    for _ in 0..2 * moved / 4 {
+        // SAFETY: nobody else has the spans or the set.
+        unsafe {
+            let span = set.pop_fullest().unwrap();
+            let mut taken = vec![];
+            span.take_slots(4, |slot, count| {
+                taken.extend((slot..slot + count).map(|slot| span.slot_address(slot, geometry)));
+            });
+            assert!(set.insert(span, geometry));
+            objects.push(taken);
+        }
+    }
+    let (gone, rest) = objects.split_at_mut(24);
+    free_some(&mut set, gone, 8);
+    freed += 24 * 8;
+    assert!(set.is_sparse(freed, geometry), "fewer spans");
+    let left: Vec<_> = rest.iter().flatten().copied().collect();
+    free_some(&mut set, &mut [left.clone()], left.len());
+    assert!(!set.is_sparse(freed, geometry), "no spans");
+}
