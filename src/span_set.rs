@@ -54,11 +54,6 @@ struct Noted {
     freed: u64,
 }
 
-/// Whether a number is another one than the one that was noted, by [`CHANGE_DIVISOR`].
-fn has_changed(noted: u64, now: u64) -> bool {
-    now.abs_diff(noted) > noted / CHANGE_DIVISOR
-}
-
 /// What a set counts, for statistics.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct SetTally {
@@ -79,8 +74,8 @@ const LOOSE_BUCKET: u8 = 3;
 const LOOSE_MAX: u32 = 8;
 /// Beyond that a set is sparse when one of so many of its spans is loose.
 const LOOSE_DIVISOR: u32 = 4;
-/// The number of its spans or objects has changed, because it drains, or there is more to drain, when it is one of so
-/// many more or fewer. With few spans, those that threads check out are no change.
+/// It drains, or there is more to drain, when one of so many more or fewer are its spans, or fewer its objects. With few
+/// spans, those that threads check out are no change.
 const CHANGE_DIVISOR: u64 = 4;
 /// So many times may as many slots be freed as it has objects before that: few of those that come and go would be where
 /// they were.
@@ -169,7 +164,10 @@ impl SpanSet {
         let taken = u64::from(listed) * u64::from(geometry.slots) - self.free_slots;
         let spans = self.made.saturating_sub(self.gone);
         let before = &self.noted;
-        if has_changed(before.spans, spans) || has_changed(before.taken, taken) {
+        // Fewer objects only: those of a thread come and go between shards, with its CPU.
+        if spans.abs_diff(before.spans) > before.spans / CHANGE_DIVISOR
+            || taken < before.taken - before.taken / CHANGE_DIVISOR
+        {
             self.noted = Noted {
                 spans,
                 taken,
