@@ -46,7 +46,7 @@ pub(crate) struct SpanSet {
 
 /// What a set had when that changed last, for [`SpanSet::is_sparse`].
 struct Noted {
-    /// Its spans, those that are checked out included.
+    /// Its spans, those that are checked out included. None since it was last far from sparse.
     spans: u64,
     /// Objects of the spans in the lists.
     taken: u64,
@@ -161,6 +161,13 @@ impl SpanSet {
     /// keeps the spans are objects that stay, and it is no use; but for another try now and then.
     pub(crate) fn is_sparse(&mut self, freed: u64, geometry: &Geometry) -> bool {
         let listed = self.partial + self.full;
+        if self.loose <= LOOSE_MAX || self.loose < listed / LOOSE_DIVISOR {
+            // Half of that is another peak, and not the same one again.
+            if self.loose <= LOOSE_MAX / 2 || self.loose < listed / LOOSE_DIVISOR / 2 {
+                self.noted.spans = 0;
+            }
+            return false;
+        }
         let taken = u64::from(listed) * u64::from(geometry.slots) - self.free_slots;
         let spans = self.made.saturating_sub(self.gone);
         let before = &self.noted;
@@ -175,9 +182,7 @@ impl SpanSet {
             };
         }
         let turns = (freed - self.noted.freed) / taken.max(1);
-        self.loose > LOOSE_MAX
-            && self.loose >= listed / LOOSE_DIVISOR
-            && turns % TURNS_UNTIL_NEXT_TRY < TURNS
+        turns % TURNS_UNTIL_NEXT_TRY < TURNS
     }
 
     /// Takes one of the fullest partial spans out.

@@ -1,6 +1,6 @@
 use super::super::{put_back, take_private};
 use super::*;
-use crate::base::size_class::CLASSES;
+use crate::base::size_class::{CLASSES, SLOTS_MAX};
 use crate::mheap::spans;
 use crate::mspan::PrivateSlots;
 use crate::shards::MAX_SHARDS;
@@ -307,4 +307,32 @@ fn a_set_is_sparse_as_long_as_it_drains_and_tries_again() {
     let left: Vec<_> = rest.iter().flatten().copied().collect();
     free_some(&mut set, &mut [left.clone()], left.len());
     assert!(!set.is_sparse(freed, geometry), "no spans");
+}
+
+#[test]
+fn a_set_is_sparse_again_after_another_peak() {
+    let geometry = ALONE.geometry();
+    let (mut set, mut stay) = sparse_spans(40, 12);
+    assert!(set.is_sparse(0, geometry));
+    let freed = 20 * 40 * 12;
+    assert!(!set.is_sparse(freed, geometry));
+    let mut peak = vec![];
+    for _ in 0..40 {
+        // SAFETY: nobody else has the spans or the set.
+        unsafe {
+            // The full ones are no partial ones any more.
+            let span = set.pop_fullest().unwrap();
+            let mut taken = vec![];
+            span.take_slots(SLOTS_MAX, |slot, count| {
+                taken.extend((slot..slot + count).map(|slot| span.slot_address(slot, geometry)));
+            });
+            assert!(set.insert(span, geometry));
+            peak.push(taken);
+        }
+    }
+    assert!(!set.is_sparse(freed, geometry));
+    let count = geometry.slots as usize - 12;
+    free_some(&mut set, &mut peak, count);
+    assert!(set.is_sparse(freed, geometry));
+    free_some(&mut set, &mut stay, 12);
 }
