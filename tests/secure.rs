@@ -19,7 +19,9 @@ use common::crime::{
     dies_for_each, dies_for_each_with, faults_for_each_with, for_each, free, layout, tell, told,
     write,
 };
-use common::{Numbers, Object, alone, assert_passed, is_alone, run_alone, run_alone_with};
+use common::{
+    Numbers, Object, alone, assert_passed, is_alone, run_alone, run_alone_with, stay_on_one_cpu,
+};
 use spanmalloc::{Config, Configured, Secure, SpanMalloc, stats, trim};
 
 #[global_allocator]
@@ -91,6 +93,8 @@ fn overflow_is_seen_after_the_size_has_changed() {
 
 #[test]
 fn write_after_free_is_seen_when_the_memory_is_used_again() {
+    // And the process that does it, from its start: what waits in another CPU's depot is not used again.
+    stay_on_one_cpu();
     let crime = |size: usize| {
         let object = alloc(size);
         free(object, size);
