@@ -278,7 +278,7 @@ impl MSpan {
     /// Its size class; [`SizeClass::NONE`] if it holds a large object.
     #[inline]
     pub(crate) fn class(&self) -> SizeClass {
-        // Relaxed: fixed.
+        // Relaxed: fixed. The bound says no more than that it is one, so that nothing here can panic.
         let index = self.kind.load(Relaxed) % (1 << HOME_SHIFT);
         SizeClass::new((index as usize).min(MAGAZINES - 1))
     }

@@ -59,7 +59,7 @@ use crate::sys::caller::{Caller, entry};
 use crate::{guarded, large, malloc, runtime, sys, zero};
 
 /// The alignment of objects of more than 8 bytes, `alignof(max_align_t)` of the platforms.
-const ALIGN: usize = 16;
+const ALIGN: usize = malloc_align(usize::MAX);
 /// Larger objects do not exist: differences of their pointers would overflow.
 const SIZE_MAX: usize = isize::MAX as usize;
 

@@ -317,13 +317,18 @@ fn a_wrong_command_line_is_one_sentence() {
     assert_eq!(text(&output.stderr), expected);
 }
 
+/// The option that preloads, under this name, a file that is no library.
+fn no_library(place: &TempDir, name: &str) -> String {
+    let library = place.path().join("none.so");
+    fs::write(&library, "nothing").unwrap();
+    format!("{name}={}", library.display())
+}
+
 #[test]
 fn a_library_that_is_none_is_found_out() {
     let workers = directory();
     add(&workers, "system", &answer(1, 1));
-    let library = workers.path().join("none.so");
-    fs::write(&library, "nothing").unwrap();
-    let option = format!("fake={}", library.display());
+    let option = no_library(&workers, "fake");
     let output = tool_on(&workers, &["--quick", "--preload", &option]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(line(&output, "fake").ends_with("the library can't be preloaded"));
@@ -334,9 +339,7 @@ fn a_library_takes_the_place_of_the_worker_of_its_name() {
     let workers = directory();
     add(&workers, "system", &answer(1, 1));
     add(&workers, "spanmalloc", &answer(1, 1));
-    let library = workers.path().join("none.so");
-    fs::write(&library, "nothing").unwrap();
-    let option = format!("spanmalloc={}", library.display());
+    let option = no_library(&workers, "spanmalloc");
     let output = tool_on(&workers, &["--quick", "--preload", &option]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(line(&output, "spanmalloc").ends_with("the library can't be preloaded"));
