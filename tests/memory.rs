@@ -6,6 +6,7 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::fs;
 use std::iter;
 use std::slice;
 use std::thread;
@@ -339,6 +340,43 @@ fn zeroed_huge_objects_are_zero_where_others_were() {
         assert!(rss_bytes() < 64 * MIB, "{} bytes touched", rss_bytes());
         // SAFETY: the object is ours, and has this Layout.
         unsafe { SpanMalloc.dealloc(object, layout) };
+    });
+}
+
+/// A byte here and there of a zeroed object costs a small page each, also where another object had huge ones.
+#[test]
+fn zeroed_huge_objects_may_be_used_sparsely() {
+    alone(|| {
+        drop(Object::new(100 * MIB, 1, 1));
+        // The first one gets the mapping that was kept, and grows it; the second one a new mapping.
+        for mib in [120, 128] {
+            let layout = Layout::from_size_align(mib * MIB, 1).unwrap();
+            // SAFETY: the size is not zero.
+            let object = unsafe { SpanMalloc.alloc_zeroed(layout) };
+            assert!(!object.is_null());
+            for at in 0..mib {
+                // SAFETY: the object has that many bytes.
+                unsafe { object.add(at * MIB).write(1) };
+            }
+            assert!(rss_bytes() < 16 * MIB, "{} bytes touched", rss_bytes());
+        }
+    });
+}
+
+#[test]
+fn huge_objects_that_are_not_zeroed_get_huge_pages() {
+    let system = "/sys/kernel/mm/transparent_hugepage/enabled";
+    let system = fs::read_to_string(system).unwrap_or_default();
+    if system.is_empty() || system.contains("[never]") {
+        return;
+    }
+    alone(|| {
+        let object = vec![1_u8; 100 * MIB];
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let start = format!("{:x}-", object.as_ptr().addr());
+        let map = maps.split_once(&start).unwrap().1;
+        let flags = map.lines().find_map(|line| line.strip_prefix("VmFlags:"));
+        assert!(flags.unwrap().contains(" hg"), "{flags:?}");
     });
 }
 

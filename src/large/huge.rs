@@ -25,6 +25,8 @@ pub(super) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u
         && let Some(span) = huge::take(bytes)
         && let Some(object) = reuse(span, size, zeroed)
     {
+        // SAFETY: whole system pages of a mapping of ours.
+        unsafe { huge_pages::advise_object(object, bytes, zeroed, true) };
         return Some(object);
     }
     let room = mheap::make_room(bytes)?;
@@ -60,6 +62,8 @@ pub(super) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u
     Pages::Huge.allocated(bytes);
     huge::changed(0, bytes);
     room.keep();
+    // SAFETY: whole system pages of a mapping of ours.
+    unsafe { huge_pages::advise_object(base, bytes, zeroed, false) };
     Some(base)
 }
 
@@ -197,16 +201,14 @@ pub(super) fn move_to_larger(object: *mut u8, size: usize, align: usize) -> Opti
     Some(to)
 }
 
-/// Counts that a huge object grew, and asks for huge pages for what comes. An object that grows has
-/// been filled so far; any other may be used sparsely, and huge pages would be resident all the same.
+/// Counts that a huge object grew, and asks for huge pages for what comes: an object that grows has
+/// been filled so far.
 fn has_grown(base: NonNull<u8>, old: usize, bytes: usize, room: Room) {
     Pages::Huge.resized(old, bytes);
     huge::changed(old, bytes);
     room.keep();
-    if huge_pages::are_wanted() {
-        // SAFETY: whole system pages of a mapping of ours.
-        unsafe { sys::advise_huge_pages(base, bytes) };
-    }
+    // SAFETY: whole system pages of a mapping of ours.
+    unsafe { huge_pages::advise_object(base, bytes, false, false) };
 }
 
 #[cfg(test)]

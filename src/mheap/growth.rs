@@ -112,7 +112,8 @@ impl Growth {
             // SAFETY: as above; what is only reserved has no place in core dumps.
             unsafe { sys::set_dumped(start, bytes, true) };
             let count = end - self.first;
-            huge_pages::advise_growth(self.arena, self.first, count, self.committed_before);
+            let committed = self.committed_before + count as usize;
+            huge_pages::advise_growth(self.arena, self.first, count, committed);
         }
         is_committed
     }

@@ -37,7 +37,7 @@ static ARE_SLOW: AtomicBool = AtomicBool::new(false);
 pub(super) const HUGE_PAGE_PAGES: u32 = (HUGE_PAGE_BYTES / PAGE_BYTES) as u32;
 
 /// Whether huge pages are asked for where they are worth it.
-pub(crate) fn are_wanted() -> bool {
+fn are_wanted() -> bool {
     match config::huge_pages() {
         HugePages::Auto => !ARE_SLOW.load(Relaxed),
         HugePages::Always => true,
@@ -45,10 +45,10 @@ pub(crate) fn are_wanted() -> bool {
     }
 }
 
-/// Asks for huge pages where the heap grows: in pages committed just now, besides `committed` ones.
+/// Asks for huge pages where the heap grows: in pages committed just now, with which `committed` are.
 pub(super) fn advise_growth(arena: &Arena, first: u32, count: u32, committed: usize) {
     let wanted = match config::huge_pages() {
-        HugePages::Auto => committed >= FROM_PAGES && are_wanted(),
+        HugePages::Auto => committed > FROM_PAGES && are_wanted(),
         HugePages::Always => true,
         HugePages::Never => {
             // SAFETY: pages of the arena, committed.
@@ -60,6 +60,22 @@ pub(super) fn advise_growth(arena: &Arena, first: u32, count: u32, committed: us
         // SAFETY: as above.
         unsafe { sys::advise_huge_pages(arena.page_start(first), bytes_of(count)) };
         arena.huge_blocks.fetch_or(blocks(first, count), Relaxed);
+    }
+}
+
+/// Says which pages a huge object is to have, in a mapping that is new or was kept. One that is not zeroed gets filled before
+/// it is read, at once or from its beginning on: huge pages. One that is zeroed may be read and written here and there, and what is not touched should cost nothing.
+///
+/// # Safety
+/// The range is whole system pages of the object's mapping.
+pub(crate) unsafe fn advise_object(base: NonNull<u8>, bytes: usize, zeroed: bool, kept: bool) {
+    let choice = config::huge_pages();
+    if are_wanted() && (!zeroed || choice == HugePages::Always) {
+        // SAFETY: the caller's promise.
+        unsafe { sys::advise_huge_pages(base, bytes) };
+    } else if kept || choice == HugePages::Never {
+        // SAFETY: as above.
+        unsafe { sys::advise_small_pages(base, bytes) };
     }
 }
 
