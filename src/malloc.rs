@@ -38,7 +38,7 @@ pub(crate) fn alloc_by(
         return rest(size, align);
     };
     let magazines = runtime::magazines();
-    let object = magazines.get(class).pop();
+    let object = magazines.pop(class);
     // Only guarded objects and those of the secure mode are made by size and alignment; elsewhere registers would
     // keep them for nothing.
     let (exact, align) = if cfg!(any(feature = "guarded", feature = "secure")) {
@@ -192,7 +192,7 @@ pub(crate) fn alloc_at_once(class: SizeClass, size: usize) -> *mut u8 {
     if magazines.would_be_due(size) {
         return ptr::null_mut();
     }
-    let object = magazines.get(class).pop();
+    let object = magazines.pop(class);
     if is_rare(object) {
         return ptr::null_mut();
     }
@@ -216,7 +216,7 @@ fn alloc_of_slow(class: SizeClass, size: usize, align: usize, caller: Caller) ->
         return alloc_large(size, align, caller);
     }
     let magazines = runtime::magazines();
-    let object = magazines.get(class).pop();
+    let object = magazines.pop(class);
     let object = if is_rare(object) {
         alloc_small(class, size, align, caller)
     } else if magazines.counts_down(size) {
@@ -352,7 +352,7 @@ fn free_of(class: SizeClass, object: *mut u8, size: usize, align: usize) {
         if !arena::give_back_held(class, object.addr()) {
             return free_unheld(object, size, align);
         }
-        if magazines.get(class).push(object) {
+        if magazines.push_unnoted(class, object) {
             return;
         }
     } else if magazines.push(class, object) {
@@ -417,14 +417,15 @@ fn check_is_guarded(object: *mut u8, class: SizeClass) {
 #[inline(always)] // The fast path of C's `free` for such objects.
 pub(crate) fn free_at_once(class: SizeClass, object: *mut u8) -> bool {
     let magazines = runtime::magazines();
-    let magazine = magazines.get(class);
-    magazine.has_room() && arena::give_back_held(class, object.addr()) && magazine.push(object)
+    magazines.has_room(class)
+        && arena::give_back_held(class, object.addr())
+        && magazines.push_unnoted(class, object)
 }
 
 /// Frees an object of `class`, of which it is known that the program had it.
 #[cfg(feature = "preload")]
 pub(crate) fn free_taken(class: SizeClass, object: *mut u8) {
-    if !runtime::magazines().get(class).push(object) {
+    if !runtime::magazines().push_unnoted(class, object) {
         free_small(class, object);
     }
 }
@@ -488,7 +489,7 @@ pub(crate) fn alloc_zeroed(size: usize, align: usize) -> *mut u8 {
         // SAFETY: as above.
         return unsafe { zeroed_rest(size, align) };
     }
-    let object = magazines.get(class).pop();
+    let object = magazines.pop(class);
     if is_rare(object) {
         // SAFETY: as above.
         return unsafe { zeroed_rest(size, align) };

@@ -1,7 +1,7 @@
 //! Memory for the allocator's own records, never from the heap that it serves.
 //!
 //! Records (spans, mcaches, arenas, batches) are carved one after another from zeroed mappings of
-//! [`CHUNK_BYTES`], and from what larger alignments left before them, and never go back to the system; who frees a record keeps it in a list of its
+//! [`CHUNK_BYTES`], and never go back to the system; who frees a record keeps it in a list of its
 //! own kind, so a record's address is a record of that kind for ever. A stale pointer to one
 //! therefore never faults.
 //!
@@ -21,11 +21,8 @@ use crate::{backed, sys};
 /// Bytes mapped at a time. Untouched pages cost no memory; a power of two and at least one page of
 /// any system.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Largest alignment of a record: a chunk has room for any record that is carved from it, wherever it
-/// begins.
-const ALIGN_MAX: usize = CHUNK_BYTES / 4;
 
-/// A part of a chunk that is still unused.
+/// The part of the newest chunk that is still unused.
 struct Rest {
     start: Option<NonNull<u8>>,
     bytes: usize,
@@ -34,17 +31,9 @@ struct Rest {
 // SAFETY: the unused part of a mapping belongs to nobody, whichever thread looks at it.
 unsafe impl Send for Rest {}
 
-/// What is unused of chunks.
-struct Rests {
-    /// Of the newest chunk, behind what was carved.
-    newest: Rest,
-    /// The longest of what was left before records of a large alignment, or of older chunks.
-    gap: Rest,
-}
-
-static RECORDS: Mutex<Rests> = Mutex::new(Rests {
-    newest: Rest::NONE,
-    gap: Rest::NONE,
+static RECORDS: Mutex<Rest> = Mutex::new(Rest {
+    start: None,
+    bytes: 0,
 });
 
 /// Bytes handed out for records so far. **Any thread; atomic**, a counter.
@@ -56,18 +45,12 @@ static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
 ///
 /// `None` if the system has no memory. Constant time but for the system calls of a new chunk.
 pub(crate) fn alloc<T>() -> Option<NonNull<T>> {
-    alloc_at::<T, 1>()
-}
-
-/// [`alloc`], at a multiple of `ALIGN`, a power of two, as well.
-pub(crate) fn alloc_at<T, const ALIGN: usize>() -> Option<NonNull<T>> {
-    const { assert!(align_of::<T>() <= 4096 && ALIGN <= ALIGN_MAX) };
+    const { assert!(align_of::<T>() <= 4096) };
     let bytes = size_of::<T>();
     let memory = if bytes > CHUNK_BYTES / 4 {
-        const { assert!(ALIGN <= 4096 || size_of::<T>() <= CHUNK_BYTES / 4) };
         map(bytes)?
     } else {
-        carve(bytes, align_of::<T>().max(ALIGN))?
+        carve(bytes, align_of::<T>())?
     };
     BYTES.fetch_add(bytes, Relaxed);
     backed::add(bytes);
@@ -127,22 +110,20 @@ fn carve(bytes: usize, align: usize) -> Option<NonNull<u8>> {
     }
     // Without the lock, as it takes a few system calls.
     let start = map(CHUNK_BYTES);
-    let mut rests = RECORDS.lock();
-    if let Some(found) = rests.take(bytes, align) {
+    let mut rest = RECORDS.lock();
+    if let Some(found) = rest.take(bytes, align) {
         // Another thread has mapped one meanwhile.
-        drop(rests);
+        drop(rest);
         if let Some(start) = start {
             unmap_chunk(start);
         }
         return Some(found);
     }
-    let chunk = Rest {
+    *rest = Rest {
         start: Some(start?),
         bytes: CHUNK_BYTES,
     };
-    let older = core::mem::replace(&mut rests.newest, chunk);
-    rests.keep(older);
-    rests.take(bytes, align)
+    rest.take(bytes, align)
 }
 
 /// Gives a chunk back of which nothing was carved.
@@ -154,32 +135,8 @@ fn unmap_chunk(start: NonNull<u8>) {
     MAPPED_BYTES.fetch_sub(bytes, Relaxed);
 }
 
-impl Rests {
-    fn take(&mut self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
-        if let Some((_, found)) = self.gap.take(bytes, align) {
-            return Some(found);
-        }
-        let (padding, found) = self.newest.take(bytes, align)?;
-        self.keep(padding);
-        Some(found)
-    }
-
-    /// Keeps a part for smaller records, if it is longer than the one that is kept.
-    fn keep(&mut self, rest: Rest) {
-        if rest.bytes > self.gap.bytes {
-            self.gap = rest;
-        }
-    }
-}
-
 impl Rest {
-    const NONE: Self = Self {
-        start: None,
-        bytes: 0,
-    };
-
-    /// Takes a record from the start on, and what lies before it to be aligned.
-    fn take(&mut self, bytes: usize, align: usize) -> Option<(Self, NonNull<u8>)> {
+    fn take(&mut self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         let start = self.start?;
         let padding = start.addr().get().wrapping_neg() & (align - 1);
         if padding + bytes > self.bytes {
@@ -191,11 +148,7 @@ impl Rest {
             start: Some(next),
             bytes: self.bytes - padding - bytes,
         };
-        let before = Self {
-            start: Some(start),
-            bytes: padding,
-        };
-        Some((before, found))
+        Some(found)
     }
 }
 
@@ -240,24 +193,5 @@ mod tests {
             assert!(sys::is_readable(first) && sys::is_readable(limit - 8));
             assert!(!sys::is_readable(first - 8) && !sys::is_readable(limit));
         }
-    }
-
-    #[test]
-    fn what_an_aligned_record_leaves_before_it_is_used() {
-        let mut rests = Rests {
-            newest: Rest {
-                start: map(CHUNK_BYTES),
-                bytes: CHUNK_BYTES,
-            },
-            gap: Rest::NONE,
-        };
-        let first = rests.take(64, 64);
-        let aligned = rests.take(1000, ALIGN_MAX);
-        let small = rests.take(64, 64);
-        let long = rests.take(ALIGN_MAX, 64);
-        assert!(first.is_some() && first < small && small < aligned && aligned < long);
-        let aligned = aligned.map_or(1, |aligned| aligned.addr().get());
-        assert!(aligned.is_multiple_of(ALIGN_MAX));
-        assert_eq!(rests.take(CHUNK_BYTES, 64), None);
     }
 }

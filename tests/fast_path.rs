@@ -93,26 +93,26 @@ const GUARDED: usize = if cfg!(feature = "guarded") { 5 } else { 0 };
 #[test]
 fn alloc_is_short_and_has_no_call_and_no_locked_instruction() {
     let example = deps().with_file_name("examples").join("wordcount");
-    assert_fast(&example, "12___rust_alloc", 20 + SAMPLING);
+    assert_fast(&example, "12___rust_alloc", 17 + SAMPLING);
 }
 
 #[test]
 fn dealloc_is_short_and_has_no_call_and_no_locked_instruction() {
     let example = deps().with_file_name("examples").join("wordcount");
-    assert_fast(&example, "14___rust_dealloc", 29 + GUARDED);
+    assert_fast(&example, "14___rust_dealloc", 24 + GUARDED);
 }
 
 #[test]
 fn configured_allocator_is_as_fast() {
     let this = std::env::current_exe().expect("the test's own path");
-    assert_fast(&this, "12___rust_alloc", 20 + SAMPLING);
-    assert_fast(&this, "14___rust_dealloc", 29 + GUARDED);
+    assert_fast(&this, "12___rust_alloc", 17 + SAMPLING);
+    assert_fast(&this, "14___rust_dealloc", 24 + GUARDED);
 }
 
 #[cfg(feature = "preload")]
 #[test]
 fn malloc_and_free_of_c_are_short_and_have_no_call_and_no_locked_instruction() {
     let library = deps().join("libspanmalloc.so");
-    assert_fast(&library, "malloc", 20 + SAMPLING);
-    assert_fast(&library, "free", 48);
+    assert_fast(&library, "malloc", 15 + SAMPLING);
+    assert_fast(&library, "free", 44);
 }

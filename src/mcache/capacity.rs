@@ -67,7 +67,7 @@ impl MCache {
     pub(super) fn grow(&self, class: SizeClass, most: usize) -> bool {
         let old = self.capacity_of(class);
         if old == 0 {
-            self.magazines.get(class).set_top(self.slot(class, 0));
+            self.magazines.get(class).set_top(self.place(class, 0));
             return self.resize(class, capacity_at_first(class));
         }
         let new = (old * 2).min(most);
@@ -90,7 +90,7 @@ impl MCache {
         self.magazines
             .get(class)
             .limit
-            .set(self.slot(class, capacity));
+            .set(self.place(class, capacity));
         true
     }
 

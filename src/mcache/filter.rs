@@ -7,22 +7,18 @@
 //! object's. A note that is overwritten, and an object that came into the magazine by a refill or was
 //! moved by a flush, is a miss, and no more: the bits of the span tell when the object is there.
 //!
-//! A note is the lowest 16 bits of the slot's address, since an mcache lies at a multiple of 64 KiB and is
-//! smaller. Zero is the mcache's first word, which is no object's address.
+//! A note is the slot's [`Place`] in its mcache, which is smaller than 64 KiB. Zero is the place of the mcache's first
+//! word, which is no object's address.
 //!
 //! Invariants:
 //!
 //! 1. A note is the place of a slot of this mcache, or zero.
 //! 2. Who is accused is guilty: what slots hold up to the top is free, whatever the notes say.
 
-#![allow(unsafe_code)]
-
 use core::cell::Cell;
-use core::ops::Deref;
-use core::ptr::NonNull;
 
-use super::magazine::{Magazine, Magazines, Slot};
-use super::{MCACHE_ALIGN, MCache};
+use super::magazine::Place;
+use super::{Face, MCache};
 use crate::base::size_class::SizeClass;
 
 /// Notes of an mcache. A note outlives `n` frees of other objects with a probability of about
@@ -42,125 +38,31 @@ pub(super) struct Filter([Cell<u16>; NOTES]);
 impl Filter {
     /// The note of an object.
     #[inline(always)] // Part of the fast path of a free.
-    fn note_of(&self, object: *mut u8) -> &Cell<u16> {
+    pub(super) fn note_of(&self, object: *mut u8) -> &Cell<u16> {
         let hash = (object.addr() as u32).wrapping_mul(MULTIPLIER);
         &self.0[(hash >> (u32::BITS - NOTES.ilog2())) as usize]
     }
 }
 
-/// What a thread has in its slot: its magazines, or a sentinel's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Face(NonNull<Magazines>);
-
-impl Deref for Face {
-    type Target = Magazines;
-
-    #[inline(always)] // Part of the fast paths.
-    fn deref(&self) -> &Magazines {
-        // SAFETY: faces are statics or in mcaches, which live for ever.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl Face {
-    /// The magazines of an mcache.
-    pub(super) fn of(mcache: &MCache) -> Self {
-        // The first field, by a pointer to the whole: `push` needs the notes and the slots as well.
-        Self(NonNull::from(mcache).cast())
-    }
-
-    /// What an mcache has instead while calls are counted, and in secure mode.
-    pub(super) fn of_shut(mcache: &MCache) -> Self {
-        Self(NonNull::from(&mcache.shut))
-    }
-
-    /// The face of a thread without an mcache.
-    pub(crate) const fn of_sentinel(sentinel: &'static Magazines) -> Self {
-        Self(NonNull::from_ref(sentinel))
-    }
-
-    /// # Safety
-    /// `word` is [`Self::as_word`] of a face.
-    #[inline(always)] // Part of the fast paths.
-    pub(crate) unsafe fn from_word(word: NonNull<u8>) -> Self {
-        Self(word.cast())
-    }
-
-    /// What [`Self::from_word`] makes a face of.
-    pub(crate) fn as_word(self) -> NonNull<u8> {
-        self.0.cast()
-    }
-
-    /// Whether an object waits in the magazine of its class: it was freed by this thread a while ago.
-    #[cfg(feature = "preload")]
-    pub(crate) fn waits(self, class: SizeClass, object: *mut u8) -> bool {
-        // SAFETY: mcaches live for ever, and that of a thread's face is the thread's.
-        let mcache = self.mcache.get().map(|mcache| unsafe { mcache.as_ref() });
-        mcache.is_some_and(|mcache| mcache.waits(class, object))
-    }
-
-    /// Leaves an object in the magazine of its class. False if the magazine is full, or the object seems to
-    /// wait there already: one answer for both keeps the call that tells them apart off the fast path.
-    #[inline(always)] // The fast path of a free.
-    pub(crate) fn push(self, class: SizeClass, object: *mut u8) -> bool {
-        let magazine = self.get(class);
-        let top = magazine.top();
-        if top == magazine.limit.get() {
-            return false;
-        }
-        let first = self.0.cast::<u8>();
-        // SAFETY: a magazine below its limit is one of an mcache's first field, and the face is made of a
-        // pointer to the whole mcache (`Face::of`).
-        let filter = unsafe { &(*first.cast::<MCache>().as_ptr()).filter };
-        let note = filter.note_of(object);
-        // Where the note is above the top, the top itself is looked at: no branch that nobody can predict.
-        let noted = u32::from(note.get()).min(u32::from(place(top))) as usize;
-        // SAFETY: a slot of the mcache, or its first word (Invariant 1).
-        let holds = unsafe { first.add(noted).cast::<Slot>().as_ref() }.get();
-        if holds == object {
-            return false;
-        }
-        put(magazine, top, object, note);
-        true
-    }
-}
-
-/// What a note of a slot is.
-#[inline(always)] // Part of the fast path of a free.
-fn place(slot: NonNull<Slot>) -> u16 {
-    slot.addr().get() as u16
-}
-
-/// Puts an object on top of a magazine that has room.
-#[inline(always)] // As above.
-fn put(magazine: &Magazine, top: NonNull<Slot>, object: *mut u8, note: &Cell<u16>) {
-    // SAFETY: the callers have found the top below the limit.
-    note.set(place(unsafe { magazine.put(top, object) }));
-}
-
 impl MCache {
     /// Whether an object waits in the magazine of a class, as far as the notes tell.
     pub(crate) fn waits(&self, class: SizeClass, object: *mut u8) -> bool {
-        let top = self.magazines.get(class).top();
-        let noted = usize::from(self.filter.note_of(object).get().min(place(top)));
-        let base = NonNull::from(self).addr().get();
-        let slots = self.slots.as_ptr().addr();
-        let index = (base + noted).wrapping_sub(slots) / size_of::<Slot>();
-        let holds = |slot: &Slot| slot.get() == object;
-        self.slots.get(index).is_some_and(holds) && {
-            let first = self.slots_of(class).as_ptr().addr();
-            let first = (first - slots) / size_of::<Slot>() + 1;
-            (first..first + self.len(class)).contains(&index)
-        }
+        let note = Place::of_note(self.filter.note_of(object).get());
+        let noted = note.min(self.magazines.get(class).top());
+        let zero = self.place(class, 0);
+        let slots = self.slots_of(class);
+        noted > zero
+            && slots
+                .get(noted.slots_above(zero))
+                .is_some_and(|slot| slot.get() == object)
     }
 
     /// Leaves an object that does not wait there in a magazine. False if the magazine is full.
     pub(super) fn push(&self, class: SizeClass, object: *mut u8) -> bool {
-        let magazine = self.magazines.get(class);
-        let top = magazine.top();
-        let has_room = top != magazine.limit.get();
+        let has_room = Face::of(self).push_unnoted(class, object);
         if has_room {
-            put(magazine, top, object, self.filter.note_of(object));
+            let top = self.magazines.get(class).top();
+            self.filter.note_of(object).set(top.to_note());
         }
         has_room
     }
@@ -168,15 +70,12 @@ impl MCache {
     /// Notes the slots of the newest objects of a class, which have moved.
     pub(super) fn note_newest(&self, class: SizeClass) {
         let len = self.len(class);
-        for slot in &self.slots_of(class)[1 + len.saturating_sub(NOTED_AGAIN)..=len] {
-            let note = self.filter.note_of(slot.get());
-            note.set(place(NonNull::from(slot)));
+        for index in 1 + len.saturating_sub(NOTED_AGAIN)..=len {
+            let note = self.filter.note_of(self.slots_of(class)[index].get());
+            note.set(self.place(class, index).to_note());
         }
     }
 }
-
-const _: () = assert!(core::mem::offset_of!(MCache, magazines) == 0);
-const _: () = assert!(size_of::<MCache>() <= MCACHE_ALIGN && MCACHE_ALIGN == 1 << u16::BITS);
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 use core::ptr::{self, NonNull};
 
 use super::MCache;
-use super::magazine::{Magazine, Slot};
+use super::magazine::Slot;
 use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::depot::{BATCH_MAX, BatchRef};
 use crate::{backed, mcentral, meta, sys};
@@ -19,7 +19,7 @@ impl MCache {
         // thread touches, and nobody during the borrow.
         let oldest = unsafe { core::slice::from_raw_parts_mut(objects_of(&slots[1..]), count) };
         // First the magazine: nobody who looks at it finds what is in a depot or a span already.
-        self.magazines.get(class).set_top(self.slot(class, 0));
+        self.magazines.get(class).set_top(self.place(class, 0));
         for batch in oldest.chunks_mut(class.magazine_max() / 2) {
             if !self.flush_to_depot(class, batch, here) {
                 self.flush_to_spans(class, batch);
@@ -32,7 +32,7 @@ impl MCache {
         }
         self.magazines
             .get(class)
-            .set_top(self.slot(class, len - count));
+            .set_top(self.place(class, len - count));
         self.note_newest(class);
         self.counters.flushed[class.index()].add(count);
     }
@@ -107,16 +107,14 @@ impl MCache {
             let slots = self.slots_of(class);
             self.counters.flushed[class.index()].add(len);
             // As in `flush_oldest`.
-            self.magazines.get(class).set_top(self.slot(class, 0));
+            self.magazines.get(class).set_top(self.place(class, 0));
             // SAFETY: as in `flush_oldest`.
             self.flush_to_spans(class, unsafe {
                 core::slice::from_raw_parts_mut(objects_of(&slots[1..]), len)
             });
         }
         self.resize(class, 0);
-        let magazine = self.magazines.get(class);
-        magazine.set_top(Magazine::NULL);
-        magazine.limit.set(Magazine::NULL);
+        self.magazines.get(class).end_use();
         mcentral::put_back(
             class.span_class(),
             &self.current[class.span_class().index()],

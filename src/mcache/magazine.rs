@@ -1,8 +1,10 @@
-//! One magazine: a stack of pointers to free objects, and how one is taken. (How one is left, the
-//! [`filter`](super::filter) knows.)
+//! The magazines of a thread: stacks of pointers to free objects. How an object is taken and left, their
+//! [`face`](super::face) knows.
 //!
-//! Slot 0 holds null for ever. An unused magazine has top and limit at a slot 0 that all share: it
-//! is empty and full at once, and neither operation writes to it.
+//! A magazine says by [`Place`]s, offsets from the face, where its newest object is and how far it goes: half the
+//! bytes of pointers, and a class is an index of them that needs no shift. Slot 0 of each holds null for ever. An
+//! unused magazine has the place of the face's first word for both, which is null as well: it is empty and full at
+//! once, and neither operation writes to it.
 
 #![allow(unsafe_code)]
 
@@ -14,32 +16,75 @@ use crate::base::size_class::{MAGAZINES, SizeClass};
 use crate::profile::SAMPLE_ALIGN;
 #[cfg(feature = "profile")]
 use crate::profile::sampling::Sampling;
-use crate::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A free object, or null in slot 0.
 pub(super) type Slot = Cell<*mut u8>;
 
-/// A stack of free objects of one class. **Owner only.**
-#[repr(C)]
-pub(crate) struct Magazine {
-    /// The newest object, or slot 0. Atomic for [`mod@crate::stats`], which reads it from any thread.
-    top: AtomicPtr<Slot>,
-    /// The last slot in use.
-    pub(super) limit: Cell<NonNull<Slot>>,
+/// Where a slot is: bytes from the beginning of the face. Fits in 16 bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(u32);
+
+impl Place {
+    /// The face's first word, which is null for ever.
+    pub(super) const NULL: Self = Self(0);
+
+    /// The slot that begins so many bytes from the face.
+    pub(super) const fn at(bytes: usize) -> Self {
+        Self(bytes as u32)
+    }
+
+    /// Bytes from the face.
+    #[inline(always)] // Part of the fast paths, as those below.
+    pub(super) const fn bytes(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The slot above.
+    #[inline(always)]
+    pub(super) const fn above(self) -> Self {
+        Self(self.0 + size_of::<Slot>() as u32)
+    }
+
+    /// The slot below one that is not slot 0.
+    #[inline(always)]
+    pub(super) const fn below(self) -> Self {
+        Self(self.0 - size_of::<Slot>() as u32)
+    }
+
+    /// Slots from another one of the same magazine up to this one.
+    pub(super) const fn slots_above(self, other: Self) -> usize {
+        (self.0 - other.0) as usize / size_of::<Slot>()
+    }
+
+    /// As a note of the filter.
+    #[inline(always)]
+    pub(super) const fn to_note(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// What [`Self::to_note`] was made of.
+    #[inline(always)]
+    pub(super) const fn of_note(note: u16) -> Self {
+        Self(note as u32)
+    }
 }
 
-/// A slot 0 that all unused magazines share. Never written.
-static NULL_SLOT: SharedSlot = SharedSlot(Cell::new(ptr::null_mut()));
+/// A stack of free objects of one class. **Owner only.** Zero bytes are an unused one.
+#[repr(C, align(8))]
+pub(crate) struct Magazine {
+    /// The newest object, or slot 0. Atomic for [`mod@crate::stats`], which reads it from any thread.
+    top: AtomicU32,
+    /// The last slot in use.
+    pub(super) limit: Cell<Place>,
+}
 
-struct SharedSlot(Slot);
-
-// SAFETY: nobody writes the slot: `Face::push` sees top at the limit, `pop` only reads.
-unsafe impl Sync for SharedSlot {}
-
-/// The part of an mcache that the fast paths read.
+/// The part of an mcache that the fast paths read. Zero bytes are valid: unused magazines of no mcache.
 #[repr(C, align(64))]
 pub(crate) struct Magazines {
-    pub(super) all: [Magazine; MAGAZINES],
+    /// Slot 0 of all unused magazines. Never written.
+    null: Slot,
+    all: [Magazine; MAGAZINES],
     /// The mcache that they are a face of; the sentinels have none. **Fixed after init.**
     pub(crate) mcache: Cell<Option<NonNull<MCache>>>,
     /// When this thread comes to a sample point.
@@ -58,7 +103,7 @@ pub(crate) fn is_rare(object: *mut u8) -> bool {
     }
 }
 
-// SAFETY: the statics of this type are never written; see `Magazine::pop` and `Face::push`, which reach
+// SAFETY: the statics of this type are never written; see `Face::pop` and `Face::push`, which reach
 // the slow calls without a write when a magazine is unused.
 unsafe impl Sync for Magazines {}
 
@@ -70,6 +115,7 @@ pub(crate) static DETACHED: Magazines = Magazines::UNUSED;
 impl Magazines {
     #[allow(clippy::declare_interior_mutable_const)] // As above.
     const UNUSED: Self = Self {
+        null: Cell::new(ptr::null_mut()),
         all: [const { Magazine::UNUSED }; MAGAZINES],
         mcache: Cell::new(None),
         #[cfg(feature = "profile")]
@@ -78,7 +124,7 @@ impl Magazines {
 
     /// The magazine of a class.
     #[inline(always)] // Part of the fast path.
-    pub(crate) fn get(&self, class: SizeClass) -> &Magazine {
+    pub(super) fn get(&self, class: SizeClass) -> &Magazine {
         // SAFETY: a class is below `MAGAZINES`, the length of the array.
         unsafe { self.all.get_unchecked(class.index()) }
     }
@@ -110,81 +156,33 @@ impl Magazines {
 
 impl Magazine {
     #[allow(clippy::declare_interior_mutable_const)] // A value to start from, never used in place.
-    pub(super) const UNUSED: Self = Self {
-        top: AtomicPtr::new(Self::NULL.as_ptr()),
-        limit: Cell::new(Self::NULL),
+    const UNUSED: Self = Self {
+        top: AtomicU32::new(Place::NULL.0),
+        limit: Cell::new(Place::NULL),
     };
-    /// The shared slot 0.
-    pub(super) const NULL: NonNull<Slot> = NonNull::from_ref(&NULL_SLOT.0);
 
     /// The newest object's slot, or slot 0.
     #[inline(always)] // Part of the fast paths.
-    pub(super) fn top(&self) -> NonNull<Slot> {
-        // SAFETY: `top` is never null. Relaxed: written by the owner only; others that read it look
-        // at the address alone.
-        unsafe { NonNull::new_unchecked(self.top.load(Relaxed)) }
+    pub(super) fn top(&self) -> Place {
+        // Relaxed: written by the owner only; others that read it look at the place alone.
+        Place(self.top.load(Relaxed))
     }
 
     /// Sets the newest object's slot.
     #[inline(always)] // As above.
-    pub(super) fn set_top(&self, top: NonNull<Slot>) {
-        self.top.store(top.as_ptr(), Relaxed);
-    }
-
-    /// Takes the newest object. What [`is_rare`] stays there: a null, since there is none, or an object that
-    /// wants a closer look.
-    #[inline(always)] // The fast path itself.
-    pub(crate) fn pop(&self) -> *mut u8 {
-        let top = self.top();
-        // SAFETY: `top` points to a slot of this magazine (Invariant 2) or to a slot 0.
-        let object = unsafe { top.as_ref() }.get();
-        if !is_rare(object) {
-            // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
-            self.set_top(unsafe { top.sub(1) });
-        }
-        object
+    pub(super) fn set_top(&self, top: Place) {
+        self.top.store(top.0, Relaxed);
     }
 
     /// Whether it is not full.
-    #[inline(always)] // Part of the free of a watched object, as the next one.
-    pub(crate) fn has_room(&self) -> bool {
+    #[inline(always)] // As above.
+    pub(super) fn has_room(&self) -> bool {
         self.top() != self.limit.get()
     }
 
-    /// Puts an object on top, without a note (`filter`). False if the magazine is full.
-    #[inline(always)]
-    pub(crate) fn push(&self, object: *mut u8) -> bool {
-        let has_room = self.has_room();
-        if has_room {
-            // SAFETY: it has room.
-            unsafe { self.put(self.top(), object) };
-        }
-        has_room
-    }
-
-    /// Puts an object on top; its slot.
-    ///
-    /// # Safety
-    /// `top` is the top, and not the limit.
-    #[inline(always)] // Part of the fast path of a free.
-    pub(super) unsafe fn put(&self, top: NonNull<Slot>, object: *mut u8) -> NonNull<Slot> {
-        // SAFETY: the caller's promise: `top` is below the limit, so the next slot is one of the magazine.
-        let next = unsafe { top.add(1) };
-        // SAFETY: as above.
-        unsafe { next.as_ref() }.set(object);
-        self.set_top(next);
-        next
-    }
-
-    /// Takes the newest object, whatever it is; null if there is none.
-    pub(super) fn pop_any(&self) -> *mut u8 {
-        let top = self.top();
-        // SAFETY: as in `pop`.
-        let object = unsafe { top.as_ref() }.get();
-        if !object.is_null() {
-            // SAFETY: the slot is not slot 0, which holds null, so there is one below it.
-            self.set_top(unsafe { top.sub(1) });
-        }
-        object
+    /// Makes it an unused one.
+    pub(super) fn end_use(&self) {
+        self.set_top(Place::NULL);
+        self.limit.set(Place::NULL);
     }
 }

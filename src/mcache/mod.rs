@@ -1,14 +1,14 @@
 //! One thread's cache: a magazine of free objects for each class, and its current spans.
 //!
-//! A magazine is an array of pointers to free objects, outside the objects, and a pair {top, limit}.
+//! A magazine is an array of pointers to free objects, outside the objects, and a pair {top, limit}, as offsets in the mcache.
 //! Slot 0 of each array holds null for ever, so "empty" is the popped value itself. A thread without
 //! an mcache has the address of [`EMPTY`] in its slot, whose magazines are empty and full at once:
 //! "first call in this thread", "magazine empty" and "request is large" are one cold call, and the
 //! fast paths test nothing else.
 //!
-//! * *pop*: `top = mag.top; object = *top;` if null, refill; `mag.top = top - 1`.
+//! * *pop*: `top = mag.top; object = slot(top);` if null, refill; `mag.top = top - 1`.
 //! * *push*: `top = mag.top;` if `top` is the limit, flush; if the slot in which the object was left last
-//!   is at or below `top` and holds it, it is freed twice ([`filter`]); `top[1] = object; mag.top = top + 1`.
+//!   is at or below `top` and holds it, it is freed twice ([`filter`]); `slot(top + 1) = object; mag.top = top + 1`.
 //!
 //! A free goes to the magazine of the thread that frees, whoever allocated. Surplus travels in
 //! batches of half a magazine, the oldest first, and all of it if the thread frees only; that is the whole protocol
@@ -24,13 +24,14 @@
 //!    may read under the span's home lock; and who has taken it back from an idle thread
 //!    ([`runtime::idle`](crate::runtime)).
 //! 2. The slots from 1 to `top` of a magazine hold distinct, taken objects of its class.
-//! 3. `limit` is `capacity` slots above slot 0; both are zero slots if the class is not in use.
+//! 3. `limit` is `capacity` slots above slot 0; both are the first word if the class is not in use.
 
 #![allow(unsafe_code)]
 
 pub(crate) mod budget;
 mod capacity;
 mod counting;
+mod face;
 mod filter;
 mod flush;
 mod large;
@@ -40,11 +41,12 @@ mod refill;
 #[cfg(feature = "secure")]
 mod secure;
 
-pub(crate) use filter::Face;
+pub(crate) use face::Face;
 pub(crate) use list::all;
 pub(crate) use magazine::{DETACHED, EMPTY, Magazines, is_rare};
 
 use core::cell::Cell;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use crate::base::fatal::{Crime, fatal};
@@ -61,7 +63,7 @@ use crate::{mcentral, meta, profile, secure as mode, sys};
 use capacity::{Slow, SlowCalls};
 use filter::Filter;
 use large::LargeCache;
-use magazine::{Magazine, Slot};
+use magazine::{Place, Slot};
 
 /// Slow calls of a thread between two looks at a class: whether it has gone idle. So a round, from one
 /// look at a class to the next one, has about 1,000.
@@ -82,9 +84,6 @@ const SLOT_ZERO: [usize; MAGAZINES + 1] = {
     }
     starts
 };
-
-/// What the address of an mcache is a multiple of, so that 16 bits of a slot's tell which one it is.
-const MCACHE_ALIGN: usize = 64 << 10;
 
 /// One thread's cache. A record of less than 64 KiB, of which a thread touches the parts of the classes
 /// that it uses.
@@ -202,19 +201,11 @@ impl MCache {
 
     /// A fresh mcache. `None` if the system has no memory.
     pub(crate) fn new() -> Option<NonNull<Self>> {
-        let record = meta::alloc_at::<Self, MCACHE_ALIGN>()?;
-        // SAFETY: the record is zeroed memory of the right size, and ours. Zero bytes are valid for
-        // all fields but the magazines', which are written here.
-        unsafe {
-            for face in [
-                &raw mut (*record.as_ptr()).magazines,
-                &raw mut (*record.as_ptr()).shut,
-            ] {
-                for index in 0..MAGAZINES {
-                    (&raw mut (*face).all[index]).write(Magazine::UNUSED);
-                }
-                (*face).mcache.set(Some(record));
-            }
+        let record = meta::alloc::<Self>()?;
+        // SAFETY: the record is zeroed memory of the right size, and ours. Zero bytes are valid for all fields.
+        let mcache = unsafe { record.as_ref() };
+        for face in mcache.faces() {
+            face.mcache.set(Some(record));
         }
         list::add(record);
         Some(record)
@@ -238,7 +229,7 @@ impl MCache {
     /// memory. (A thread attached just now may have got an mcache with objects.)
     pub(crate) fn alloc(&self, class: SizeClass) -> *mut u8 {
         loop {
-            let mut object = self.magazines.get(class).pop_any();
+            let mut object = Face::of(self).pop_any(class);
             if object.is_null() {
                 object = self.refill(class);
             }
@@ -343,10 +334,10 @@ impl MCache {
     /// Objects in the magazine of a class. Any thread may ask.
     pub(crate) fn len(&self, class: SizeClass) -> usize {
         let top = self.magazines.get(class).top();
-        if top == Magazine::NULL {
-            return 0;
+        match top {
+            Place::NULL => 0,
+            top => top.slots_above(self.place(class, 0)),
         }
-        (top.addr().get() - self.slot(class, 0).addr().get()) / size_of::<Slot>()
     }
 
     /// The objects in all magazines, about now. Any thread may ask; `copy` is where they are copied to.
@@ -380,13 +371,10 @@ impl MCache {
         &self.slots[SLOT_ZERO[class.index()]..SLOT_ZERO[class.index() + 1]]
     }
 
-    /// One slot of a class.
-    fn slot(&self, class: SizeClass, index: usize) -> NonNull<Slot> {
-        let slots: &[Slot] = &self.slots;
+    /// Where one of the slots of a class is.
+    fn place(&self, class: SizeClass, index: usize) -> Place {
         debug_assert!(index < self.slots_of(class).len());
-        let first: NonNull<Slot> = NonNull::from(slots).cast();
-        // SAFETY: `index` is at most the class's largest capacity, so the slot is one of the class,
-        // inside the array; the pointer is made from the whole array.
-        unsafe { first.add(SLOT_ZERO[class.index()] + index) }
+        let index = SLOT_ZERO[class.index()] + index;
+        Place::at(offset_of!(Self, slots) + index * size_of::<Slot>())
     }
 }

@@ -4,8 +4,8 @@
 
 use core::ptr;
 
-use super::MCache;
 use super::capacity::Slow;
+use super::{Face, MCache};
 use crate::base::size_class::SizeClass;
 use crate::shards::shard_here;
 use crate::sync::atomic::{Ordering::Release, fence};
@@ -31,8 +31,8 @@ impl MCache {
         self.counters.refilled[class.index()].add(filled);
         // Pairs with the fence in `stats`: who sees the objects in the magazine sees that they were taken.
         fence(Release);
-        self.magazines.get(class).set_top(self.slot(class, filled));
-        self.magazines.get(class).pop_any()
+        self.magazines.get(class).set_top(self.place(class, filled));
+        Face::of(self).pop_any(class)
     }
 
     /// Fills the empty magazine with up to `wanted` objects, lowest on top; their number.

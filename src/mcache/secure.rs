@@ -4,8 +4,8 @@
 
 use core::ptr;
 
-use super::magazine::Slot;
-use super::{MCache, is_rare};
+use super::magazine::{Place, Slot};
+use super::{Face, MCache, is_rare};
 use crate::base::size_class::SizeClass;
 use crate::counters::calls;
 
@@ -14,21 +14,20 @@ impl MCache {
     /// out at once.
     #[inline(always)] // As all that a call of the secure mode is made of.
     pub(crate) fn pop_secure(&self, class: SizeClass, by_chance: bool) -> *mut u8 {
-        let magazine = self.magazines.get(class);
-        let top = magazine.top();
-        // SAFETY: slots of this magazine up to its top, which only this thread touches; slot 0 holds no object.
-        let newest = unsafe { top.as_ref() };
+        let (face, top) = (Face::of(self), self.magazines.get(class).top());
+        // SAFETY: the magazine's top is the place of a slot of its.
+        let newest = unsafe { face.slot(top) };
         if newest.get().is_null() || calls::are_counted() {
             return ptr::null_mut();
         }
         if by_chance {
-            let zero = self.slot(class, 0);
-            let len = (top.addr().get() - zero.addr().get()) / size_of::<Slot>();
-            // SAFETY: as above: one of the slots from 1 to `len`.
-            let chosen = unsafe { zero.add(1 + self.random.below(len)).as_ref() };
+            let below = self.random.below(top.slots_above(self.place(class, 0)));
+            let chosen = Place::at(top.bytes() - below * size_of::<Slot>());
+            // SAFETY: as above: one of the slots from 1 to the top.
+            let chosen = unsafe { face.slot(chosen) };
             newest.set(chosen.replace(newest.get()));
         }
-        let object = magazine.pop();
+        let object = face.pop(class);
         if is_rare(object) {
             return ptr::null_mut(); // It is there still; the profile looks at it first.
         }
@@ -68,7 +67,7 @@ impl MCache {
     /// there already, and so needs no note. False if the magazine is full.
     #[inline]
     pub(crate) fn push_secure(&self, class: SizeClass, object: *mut u8) -> bool {
-        self.magazines.get(class).push(object)
+        Face::of(self).push_unnoted(class, object)
     }
 
     /// As [`Self::push_secure`], wherever a full magazine leads.

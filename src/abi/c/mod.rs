@@ -111,7 +111,7 @@ fn allocate_of(class: Option<SizeClass>, size: usize, align: usize) -> *mut c_vo
         return unsafe { allocate_rest(size, align) };
     };
     let magazines = runtime::magazines();
-    let object = magazines.get(class).pop();
+    let object = magazines.pop(class);
     if is_rare(object) {
         // SAFETY: no precondition.
         return unsafe { allocate_slow(class, size, align) };
@@ -224,7 +224,7 @@ fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
         let magazines = runtime::magazines();
         // A sample is left to the other call: after a memset there is no jump to anything.
         if !magazines.would_be_due(bytes) {
-            let object = magazines.get(class).pop();
+            let object = magazines.pop(class);
             if !is_rare(object) {
                 magazines.counts_down(bytes);
                 // SAFETY: the object is ours and has at least that many bytes.

@@ -31,7 +31,7 @@ use crate::{malloc, runtime, sys};
 fn new(class: Option<SizeClass>, size: usize, align: usize) -> *mut c_void {
     if let Some(class) = class {
         let magazines = runtime::magazines();
-        let object = magazines.get(class).pop();
+        let object = magazines.pop(class);
         if !is_rare(object) {
             if magazines.counts_down(size) {
                 let align = align.max(malloc_align(size));
