@@ -49,8 +49,8 @@ pub enum MemoryLimit {
 /// Whether the heap asks the system for transparent huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
-    /// Once the heap is large enough to gain by them: what it grows by beyond 32 MiB, until
-    /// one takes 2 ms of CPU time to get.
+    /// Once the heap is large enough to gain by them: what it grows by beyond 32 MiB, and objects of
+    /// 64 MiB and more that grow, until one takes 2 ms of CPU time to get.
     #[default]
     Auto,
     /// From the start.

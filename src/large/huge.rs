@@ -25,8 +25,10 @@ pub(super) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u
         && let Some(span) = huge::take(bytes)
         && let Some(object) = reuse(span, size, zeroed)
     {
-        // SAFETY: whole system pages of a mapping of ours.
-        unsafe { huge_pages::advise_object(object, bytes, zeroed, true) };
+        if zeroed {
+            // SAFETY: whole system pages of a mapping of ours.
+            unsafe { huge_pages::advise_zeroed(object, bytes) };
+        }
         return Some(object);
     }
     let room = mheap::make_room(bytes)?;
@@ -63,7 +65,7 @@ pub(super) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u
     huge::changed(0, bytes);
     room.keep();
     // SAFETY: whole system pages of a mapping of ours.
-    unsafe { huge_pages::advise_object(base, bytes, zeroed, false) };
+    unsafe { huge_pages::advise_object(base, bytes) };
     Some(base)
 }
 
@@ -201,14 +203,14 @@ pub(super) fn move_to_larger(object: *mut u8, size: usize, align: usize) -> Opti
     Some(to)
 }
 
-/// Counts that a huge object grew, and asks for huge pages for what comes: an object that grows has
-/// been filled so far.
+/// Counts that a huge object grew, and asks for huge pages for what comes. An object that grows has
+/// been filled so far; any other may be used sparsely, and huge pages would be resident all the same.
 fn has_grown(base: NonNull<u8>, old: usize, bytes: usize, room: Room) {
     Pages::Huge.resized(old, bytes);
     huge::changed(old, bytes);
     room.keep();
     // SAFETY: whole system pages of a mapping of ours.
-    unsafe { huge_pages::advise_object(base, bytes, false, false) };
+    unsafe { huge_pages::advise_grown(base, bytes) };
 }
 
 #[cfg(test)]

@@ -112,8 +112,7 @@ impl Growth {
             // SAFETY: as above; what is only reserved has no place in core dumps.
             unsafe { sys::set_dumped(start, bytes, true) };
             let count = end - self.first;
-            let committed = self.committed_before + count as usize;
-            huge_pages::advise_growth(self.arena, self.first, count, committed);
+            huge_pages::advise_growth(self.arena, self.first, count, self.committed_before);
         }
         is_committed
     }

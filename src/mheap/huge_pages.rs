@@ -45,10 +45,10 @@ fn are_wanted() -> bool {
     }
 }
 
-/// Asks for huge pages where the heap grows: in pages committed just now, with which `committed` are.
+/// Asks for huge pages where the heap grows: in pages committed just now, besides `committed` ones.
 pub(super) fn advise_growth(arena: &Arena, first: u32, count: u32, committed: usize) {
     let wanted = match config::huge_pages() {
-        HugePages::Auto => committed > FROM_PAGES && are_wanted(),
+        HugePages::Auto => committed >= FROM_PAGES && are_wanted(),
         HugePages::Always => true,
         HugePages::Never => {
             // SAFETY: pages of the arena, committed.
@@ -63,18 +63,39 @@ pub(super) fn advise_growth(arena: &Arena, first: u32, count: u32, committed: us
     }
 }
 
-/// Says which pages a huge object is to have, in a mapping that is new or was kept. One that is not zeroed gets filled before
-/// it is read, at once or from its beginning on: huge pages. One that is zeroed may be read and written here and there, and what is not touched should cost nothing.
+/// Asks for what was chosen for all memory, in the new mapping of a huge object. Else it has what the system gives: it may
+/// be used sparsely.
 ///
 /// # Safety
 /// The range is whole system pages of the object's mapping.
-pub(crate) unsafe fn advise_object(base: NonNull<u8>, bytes: usize, zeroed: bool, kept: bool) {
-    let choice = config::huge_pages();
-    if are_wanted() && (!zeroed || choice == HugePages::Always) {
+pub(crate) unsafe fn advise_object(base: NonNull<u8>, bytes: usize) {
+    match config::huge_pages() {
+        HugePages::Auto => {}
+        // SAFETY: the caller's promise, here and below.
+        HugePages::Always => unsafe { sys::advise_huge_pages(base, bytes) },
+        HugePages::Never => unsafe { sys::advise_small_pages(base, bytes) },
+    }
+}
+
+/// Asks for huge pages in a huge object that grew. It has been filled so far, and will be.
+///
+/// # Safety
+/// As for [`advise_object`].
+pub(crate) unsafe fn advise_grown(base: NonNull<u8>, bytes: usize) {
+    if are_wanted() {
         // SAFETY: the caller's promise.
         unsafe { sys::advise_huge_pages(base, bytes) };
-    } else if kept || choice == HugePages::Never {
-        // SAFETY: as above.
+    }
+}
+
+/// Asks for small pages in a mapping that was kept of another object, which may have grown, where the next one may be used
+/// sparsely.
+///
+/// # Safety
+/// As for [`advise_object`].
+pub(crate) unsafe fn advise_zeroed(base: NonNull<u8>, bytes: usize) {
+    if config::huge_pages() == HugePages::Auto {
+        // SAFETY: the caller's promise.
         unsafe { sys::advise_small_pages(base, bytes) };
     }
 }
