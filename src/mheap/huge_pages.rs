@@ -71,8 +71,9 @@ pub(super) fn advise_growth(arena: &Arena, first: u32, count: u32, committed: us
 pub(crate) unsafe fn advise_object(base: NonNull<u8>, bytes: usize) {
     match config::huge_pages() {
         HugePages::Auto => {}
-        // SAFETY: the caller's promise, here and below.
+        // SAFETY: the caller's promise.
         HugePages::Always => unsafe { sys::advise_huge_pages(base, bytes) },
+        // SAFETY: as above.
         HugePages::Never => unsafe { sys::advise_small_pages(base, bytes) },
     }
 }
