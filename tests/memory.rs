@@ -343,24 +343,33 @@ fn zeroed_huge_objects_are_zero_where_others_were() {
     });
 }
 
-/// A byte here and there of a zeroed object costs a small page each, also where one that grew had huge ones.
+/// A byte here and there of a zeroed object costs a small page each, also in a mapping that was kept of one that grew and had
+/// huge ones; and the mapping is still one that grows without a copy.
 #[test]
 fn zeroed_huge_objects_may_be_used_sparsely() {
     alone(|| {
-        let mut grown = Object::new(80 * MIB, 1, 1);
-        assert!(grown.try_resize(100 * MIB));
-        drop(grown);
-        // The first one gets the mapping that was kept, and grows it; the second one a new mapping.
-        for mib in [120, 128] {
+        // Where the mapping that was kept has to grow, and where it is longer than it need be.
+        for mib in [120, 90] {
+            let mut grown = Object::new(80 * MIB, 1, 1);
+            assert!(grown.try_resize(100 * MIB));
+            drop(grown);
             let layout = Layout::from_size_align(mib * MIB, 1).unwrap();
             // SAFETY: the size is not zero.
             let object = unsafe { SpanMalloc.alloc_zeroed(layout) };
             assert!(!object.is_null());
-            for at in 0..mib {
+            for at in (0..mib).step_by(2) {
                 // SAFETY: the object has that many bytes.
                 unsafe { object.add(at * MIB).write(1) };
             }
             assert!(rss_bytes() < 16 * MIB, "{} bytes touched", rss_bytes());
+            // SAFETY: the object is ours, and has this Layout.
+            let object = unsafe { SpanMalloc.realloc(object, layout, 200 * MIB) };
+            assert!(!object.is_null());
+            assert!(rss_bytes() < 32 * MIB, "{} bytes copied", rss_bytes());
+            let layout = Layout::from_size_align(200 * MIB, 1).unwrap();
+            // SAFETY: as above.
+            unsafe { SpanMalloc.dealloc(object, layout) };
+            trim();
         }
     });
 }

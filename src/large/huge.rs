@@ -26,8 +26,7 @@ pub(super) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u
         && let Some(object) = reuse(span, size, zeroed)
     {
         if zeroed {
-            // SAFETY: whole system pages of a mapping of ours.
-            unsafe { huge_pages::advise_zeroed(object, bytes) };
+            huge_pages::advise_zeroed(live_object(object.as_ptr()));
         }
         return Some(object);
     }
@@ -64,8 +63,7 @@ pub(super) fn alloc(size: usize, align: usize, zeroed: bool) -> Option<NonNull<u
     Pages::Huge.allocated(bytes);
     huge::changed(0, bytes);
     room.keep();
-    // SAFETY: whole system pages of a mapping of ours.
-    unsafe { huge_pages::advise_object(base, bytes) };
+    huge_pages::advise_new(span);
     Some(base)
 }
 
@@ -170,7 +168,7 @@ pub(super) fn resize_in_place(span: &'static MSpan, size: usize) -> bool {
         return false;
     }
     span.set_extent(base.as_ptr(), (bytes / PAGE_BYTES) as u32);
-    has_grown(base, old, bytes, room);
+    has_grown(span, old, room);
     true
 }
 
@@ -199,18 +197,17 @@ pub(super) fn move_to_larger(object: *mut u8, size: usize, align: usize) -> Opti
     span.set_guard_behind(guard > 0);
     span.set_extent(to.as_ptr(), (bytes / PAGE_BYTES) as u32);
     arena::set_huge(to.addr().get(), bytes, Some(span));
-    has_grown(to, old, bytes, room);
+    has_grown(span, old, room);
     Some(to)
 }
 
 /// Counts that a huge object grew, and asks for huge pages for what comes. An object that grows has
 /// been filled so far; any other may be used sparsely, and huge pages would be resident all the same.
-fn has_grown(base: NonNull<u8>, old: usize, bytes: usize, room: Room) {
-    Pages::Huge.resized(old, bytes);
-    huge::changed(old, bytes);
+fn has_grown(span: &MSpan, old: usize, room: Room) {
+    Pages::Huge.resized(old, span.bytes());
+    huge::changed(old, span.bytes());
     room.keep();
-    // SAFETY: whole system pages of a mapping of ours.
-    unsafe { huge_pages::advise_grown(base, bytes) };
+    huge_pages::advise_grown(span);
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::Run;
 use crate::arena::{Arena, HUGE_PAGE_BYTES};
 use crate::base::PAGE_BYTES;
 use crate::config::{self, HugePages};
+use crate::mspan::MSpan;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sys;
 
@@ -65,39 +66,43 @@ pub(super) fn advise_growth(arena: &Arena, first: u32, count: u32, committed: us
 
 /// Asks for what was chosen for all memory, in the new mapping of a huge object. Else it has what the system gives: it may
 /// be used sparsely.
-///
-/// # Safety
-/// The range is whole system pages of the object's mapping.
-pub(crate) unsafe fn advise_object(base: NonNull<u8>, bytes: usize) {
+pub(crate) fn advise_new(object: &MSpan) {
     match config::huge_pages() {
         HugePages::Auto => {}
-        // SAFETY: the caller's promise.
-        HugePages::Always => unsafe { sys::advise_huge_pages(base, bytes) },
-        // SAFETY: as above.
-        HugePages::Never => unsafe { sys::advise_small_pages(base, bytes) },
+        HugePages::Always => advise(object, true),
+        HugePages::Never => advise(object, false),
     }
 }
 
 /// Asks for huge pages in a huge object that grew. It has been filled so far, and will be.
-///
-/// # Safety
-/// As for [`advise_object`].
-pub(crate) unsafe fn advise_grown(base: NonNull<u8>, bytes: usize) {
+pub(crate) fn advise_grown(object: &MSpan) {
     if are_wanted() {
-        // SAFETY: the caller's promise.
-        unsafe { sys::advise_huge_pages(base, bytes) };
+        advise(object, true);
     }
 }
 
-/// Asks for small pages in a mapping that was kept of another object, which may have grown, where the next one may be used
-/// sparsely.
-///
-/// # Safety
-/// As for [`advise_object`].
-pub(crate) unsafe fn advise_zeroed(base: NonNull<u8>, bytes: usize) {
-    if config::huge_pages() == HugePages::Auto {
-        // SAFETY: the caller's promise.
-        unsafe { sys::advise_small_pages(base, bytes) };
+/// Asks for small pages in a zeroed huge object, which may be used sparsely, if its mapping is one that was kept of
+/// another, for which huge ones were asked.
+pub(crate) fn advise_zeroed(object: &MSpan) {
+    if object.wants_huge_pages() && config::huge_pages() == HugePages::Auto {
+        advise(object, false);
+    }
+}
+
+/// Asks for huge or for small pages in all of a huge object's mapping: one with parts of both kinds would be two to the
+/// kernel, which moves one at a time.
+fn advise(object: &MSpan, huge: bool) {
+    object.set_wants_huge_pages(huge);
+    let Some(base) = NonNull::new(object.base()) else {
+        return;
+    };
+    // SAFETY: a huge object's span is whole system pages of a mapping of ours, whose owner calls.
+    unsafe {
+        if huge {
+            sys::advise_huge_pages(base, object.bytes());
+        } else {
+            sys::advise_small_pages(base, object.bytes());
+        }
     }
 }
 

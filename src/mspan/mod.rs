@@ -86,6 +86,8 @@ const ZERO: u32 = 8 << FLAGS_SHIFT;
 const GUARD_BEHIND: u32 = 16 << FLAGS_SHIFT;
 /// The object has a mapping of its own.
 const HUGE: u32 = 32 << FLAGS_SHIFT;
+/// Huge pages were asked for in the huge object's mapping.
+const WANTS_HUGE_PAGES: u32 = 64 << FLAGS_SHIFT;
 /// Flags that say nothing to who frees a slot.
 #[cfg(feature = "secure")]
 const UNIMPORTANT: u32 = GUARDED;
@@ -395,6 +397,16 @@ impl MSpan {
     /// Says whether [`Self::has_guard_behind`]. The owner of the huge object calls.
     pub(crate) fn set_guard_behind(&self, guarded: bool) {
         self.set_flag(GUARD_BEHIND, guarded);
+    }
+
+    /// Whether huge pages were asked for in the huge object's mapping. Its owner asks.
+    pub(crate) fn wants_huge_pages(&self) -> bool {
+        self.has_flag(WANTS_HUGE_PAGES)
+    }
+
+    /// Says whether [`Self::wants_huge_pages`]. The owner of the huge object calls.
+    pub(crate) fn set_wants_huge_pages(&self, wants: bool) {
+        self.set_flag(WANTS_HUGE_PAGES, wants);
     }
 
     /// What [`Self::is_plain`] compares with.
